@@ -1,0 +1,1 @@
+"""Where an agent stands: navigation graphs and the geometry of views."""
