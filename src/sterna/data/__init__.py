@@ -1,0 +1,1 @@
+"""Episodes and views in files: readers, writers, feature stores and checks."""

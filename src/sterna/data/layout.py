@@ -1,0 +1,101 @@
+"""Where things are in a data folder, whoever packed it.
+
+Understood: this library's own layout (``r2r/R2R_train.json.gz``, ``mp3d/connectivity``,
+``textobs``, ``fgr2r``, ``r4r``, ``reverie/v1``, ``features``), the DUET release
+(``R2R/annotations/R2R_train_enc.json``, ``R2R/connectivity``, ``R2R/features``, the same under
+``REVERIE``; also inside a ``datasets`` folder), and flat folders that hold the files themselves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from sterna.errors import InputError
+
+_FOLDERS = {
+    "r2r": ("r2r", "R2R/annotations", "tasks/R2R/data", "R2R", ""),
+    "r4r": ("r4r", "R4R/annotations", "R4R", "R2R/annotations", "r2r", ""),
+    "fgr2r": ("fgr2r", "FGR2R", "R2R/annotations", "Fine-Grained-R2R/data", ""),
+    "reverie": ("reverie/v1", "reverie", "REVERIE/annotations", "REVERIE", ""),
+    "reverie-v2": ("reverie/v2", "REVERIE/v2", "REVERIE_v2"),
+}
+_STEMS = {"r2r": "R2R", "r4r": "R4R", "fgr2r": "FGR2R"}
+_CONNECTIVITY = ("mp3d/connectivity", "connectivity", "R2R/connectivity", "")
+_FEATURES = ("features", "R2R/features", "REVERIE/features", "img_features", "")
+
+
+class Layout:
+    """Answers where connectivity, annotations, text observations and features are under `root`.
+
+    Each answer is a path that exists; what is missing is an `InputError` that lists what was
+    looked for. `root` may be the data folder or one that holds it as ``datasets``.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Take the data folder; `InputError` if there is none."""
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise InputError(f"{self.root}: no such data folder; check --data or STERNA_DATA")
+        inner = self.root / "datasets"
+        self._roots = (self.root, inner) if inner.is_dir() else (self.root,)
+
+    @property
+    def connectivity(self) -> Path:
+        """Folder that holds ``<scan>_connectivity.json[.gz]``."""
+        folders = self._under(_CONNECTIVITY)
+        for folder in folders:
+            if next(folder.glob("*_connectivity.json*"), None) is not None:
+                return folder
+        raise self._missing("<scan>_connectivity.json[.gz]", _CONNECTIVITY)
+
+    @property
+    def scans(self) -> list[str]:
+        """Names of the scans that have a connectivity file, sorted."""
+        files = self.connectivity.glob("*_connectivity.json*")
+        return sorted({file.name.split("_connectivity.json")[0] for file in files})
+
+    @property
+    def textobs(self) -> Path:
+        """Folder of text observations (it holds ``observations_list_summarized``)."""
+        places = ("textobs", "text_observations", "NavGPT", "R2R", "")
+        for folder in self._under(places):
+            if (folder / "observations_list_summarized").is_dir():
+                return folder
+        raise self._missing("observations_list_summarized/<scan>.json[.gz]", places)
+
+    def annotations(self, task: str, split: str) -> Path:
+        """Annotation file of a task ("r2r", "r4r", "fgr2r", "reverie", "reverie-v2") and split."""
+        if task not in _FOLDERS:
+            raise InputError(f"unknown task {task!r}; expected one of {', '.join(_FOLDERS)}")
+        stem = f"{_STEMS.get(task, 'REVERIE')}_{split}"
+        names = [f"{stem}{tail}" for tail in (".json", ".json.gz", "_enc.json", "_enc.json.gz")]
+        for folder in self._under(_FOLDERS[task]):
+            for name in names:
+                if (folder / name).is_file():
+                    return folder / name
+        raise self._missing(f"{stem}.json[.gz] or {stem}_enc.json", _FOLDERS[task])
+
+    def features(self, name: str) -> Path:
+        """Feature file by name, with or without ``.hdf5``."""
+        for folder in self._under(_FEATURES):
+            for candidate in (folder / name, folder / f"{name}.hdf5", folder / f"{name}.h5"):
+                if candidate.is_file():
+                    return candidate
+        raise self._missing(f"{name}[.hdf5]", _FEATURES)
+
+    def feature_files(self) -> list[Path]:
+        """All HDF5 files in the folders where features are looked for, sorted by path."""
+        folders = self._under(_FEATURES)
+        found = {f for folder in folders for tail in ("*.hdf5", "*.h5") for f in folder.glob(tail)}
+        return sorted(found)
+
+    def _under(self, places: Iterable[str]) -> list[Path]:
+        folders = [root / place for root in self._roots for place in places]
+        return [folder for folder in folders if folder.is_dir()]
+
+    def _missing(self, what: str, places: Iterable[str]) -> InputError:
+        tried = ", ".join(place or "." for place in places)
+        hint = "'sterna data check' tells where to get it"
+        return InputError(f"{self.root}: found no {what} (looked in {tried}); {hint}")

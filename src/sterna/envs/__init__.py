@@ -1,0 +1,1 @@
+"""Stepping: batched walks on navigation graphs."""

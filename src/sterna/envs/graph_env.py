@@ -1,0 +1,177 @@
+"""The discrete world in steps: a batch of agents on navigation graphs, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sterna.data.episodes import Episode
+from sterna.data.views import ViewStore
+from sterna.errors import InputError
+from sterna.world.atlas import Atlas
+from sterna.world.geometry import (
+    VIEW_ELEVATIONS,
+    VIEW_HEADINGS,
+    Floats,
+    Ints,
+    view_of_heading,
+    wrap,
+)
+
+OTHER, CANDIDATE, OBJECT = 0, 1, 2  # DUET's navigation types of panorama tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """What agents see, B agents by T panorama tokens (candidates first, then unused views).
+
+    `node` [B] atlas nodes, `pose` [B] view index 0-35 of heading and elevation, `candidates`
+    [B, C] atlas nodes (-1 pads). `token_rows` [B, T] point into the feature table,
+    `locations` [B, T, 7] are angle features relative to the pose plus the box [1, 1, 1],
+    `nav_types` [B, T], `mask` [B, T]; `features` [B, T, F] is gathered unless declined.
+    """
+
+    node: Ints
+    pose: Ints
+    candidates: Ints
+    token_rows: Ints
+    locations: NDArray[np.float32]
+    nav_types: Ints
+    mask: NDArray[np.bool_]
+    features: NDArray[np.floating] | None
+
+
+class Panoramas:
+    """Panorama tokens of every atlas node, laid out once: which view, which direction, which type.
+
+    A candidate's token carries the view nearest to it and its exact direction; views that no
+    candidate uses follow (DUET's order). Works for any grid of view angles: 36 views, or the
+    eight headings of text observations.
+    """
+
+    def __init__(self, atlas: Atlas, views: ViewStore) -> None:
+        """Lay out the tokens; `views` gives the angles and, by `table`, the features."""
+        self.atlas, self.size = atlas, views.size
+        self.view_count = views.n_views
+        self.features = views.table(atlas.keys).reshape(-1, views.size)
+        self._lay_out(np.asarray(views.headings), np.asarray(views.elevations))
+
+    def _candidate_views(self, headings: Floats, elevations: Floats) -> Ints:
+        atlas = self.atlas
+        if len(headings) == len(VIEW_HEADINGS) and np.allclose(headings, VIEW_HEADINGS):
+            return atlas.candidate_view
+        dh = wrap(atlas.candidate_heading[..., None] - headings)
+        de = atlas.candidate_elevation[..., None] - elevations
+        nearest: Ints = np.hypot(dh, de).argmin(-1)
+        return nearest
+
+    def _lay_out(self, headings: Floats, elevations: Floats) -> None:
+        atlas, count = self.atlas, self.view_count
+        valid = atlas.candidates >= 0
+        seen = self._candidate_views(headings, elevations)
+        used = np.zeros((len(atlas), count), bool)
+        rows = np.nonzero(valid)[0]
+        used[rows, seen[valid]] = True
+        every = np.broadcast_to(np.arange(count), used.shape)
+        keep = np.concatenate([valid, ~used], axis=1)
+        order = np.argsort(~keep, axis=1, kind="stable")
+        self.lengths: Ints = keep.sum(1)
+        order = order[:, : int(self.lengths.max())]
+
+        def tokens(of_candidate: Floats | Ints, of_view: Floats | Ints) -> NDArray[np.generic]:
+            both = np.concatenate([of_candidate, np.broadcast_to(of_view, used.shape)], axis=1)
+            return np.take_along_axis(both, order, 1)
+
+        view = tokens(seen, every).astype(np.int64)
+        self.token_rows = view + np.arange(len(atlas))[:, None] * count
+        self.heading = tokens(atlas.candidate_heading, headings).astype(np.float64)
+        elevation = tokens(atlas.candidate_elevation, elevations).astype(np.float64)
+        self.nav_types = np.where(order < valid.shape[1], CANDIDATE, OTHER)
+        self.mask = np.arange(order.shape[1]) < self.lengths[:, None]
+        fixed = np.ones((*order.shape, 7))
+        fixed[..., 0], fixed[..., 1] = np.sin(self.heading), np.cos(self.heading)
+        fixed[..., 2], fixed[..., 3] = np.sin(elevation), np.cos(elevation)
+        self._absolute = np.where(self.mask[..., None], fixed, 0)
+
+    def locations(self, node: Ints, pose: Ints, width: int) -> NDArray[np.float32]:
+        """Return the 7-d location features [B, width, 7]: angles relative to the pose, box."""
+        out = self._absolute[node, :width]
+        for first, turn in ((0, VIEW_HEADINGS[pose]), (2, VIEW_ELEVATIONS[pose])):
+            # sin(a - b), cos(a - b) from the stored sin a, cos a.
+            sin, cos = out[..., first].copy(), out[..., first + 1].copy()
+            s, c = (f(turn)[:, None] for f in (np.sin, np.cos))
+            out[..., first], out[..., first + 1] = sin * c - cos * s, cos * c + sin * s
+        return out.astype(np.float32)
+
+    def observe(self, node: Ints, pose: Ints, *, features: bool = True) -> Observation:
+        """Return what agents at `node` [B] with `pose` [B] see; arrays trimmed to the batch."""
+        width = int(self.lengths[node].max())
+        rows = self.token_rows[node, :width]
+        return Observation(
+            node=node,
+            pose=pose,
+            candidates=self.atlas.candidates[node],
+            token_rows=rows,
+            locations=self.locations(node, pose, width),
+            nav_types=self.nav_types[node, :width],
+            mask=self.mask[node, :width],
+            features=self.features[rows] if features else None,
+        )
+
+
+class GraphEnv:
+    """A batch of agents on navigation graphs.
+
+    `reset` places agents, `step` moves each to any node of its scan and sets the pose from the last
+    hop, as DUET does; -1 ends an agent's episode. Nothing is drawn at random here: the same
+    episodes and actions give the same arrays.
+    """
+
+    def __init__(self, panoramas: Panoramas) -> None:
+        """Build on laid-out panoramas (shared by any number of environments)."""
+        self.panoramas, self.atlas = panoramas, panoramas.atlas
+        self.node: Ints = np.zeros(0, np.int64)
+        self.pose: Ints = np.zeros(0, np.int64)
+        self.ended = np.zeros(0, bool)
+
+    def reset(self, episodes: Sequence[Episode]) -> None:
+        """Place one agent at each episode's start; heading rounded to the nearest of 12."""
+        self.node = np.array([self.atlas.node(e.scan, e.start) for e in episodes], np.int64)
+        self.pose = view_of_heading(np.array([e.heading for e in episodes]))
+        self.ended = np.zeros(len(episodes), bool)
+
+    def observe(self, *, features: bool = True) -> Observation:
+        """Return the observation of all agents, ended ones included (they stand still)."""
+        return self.panoramas.observe(self.node, self.pose, features=features)
+
+    def step(self, target: Ints, last: Ints | None = None) -> None:
+        """Move agents to `target` [B] (-1: stop) arriving from node `last` [B].
+
+        `last` defaults to the node before the target on a shortest path. The pose becomes the view
+        through which `last` sees the target. `InputError` if that is not an edge.
+        """
+        target = np.asarray(target, np.int64)
+        self.ended |= target < 0
+        moving = np.flatnonzero(~self.ended & (target != self.node))
+        if not len(moving):
+            return
+        goal = target[moving]
+        before = self.atlas.next_hop(goal, self.node[moving]) if last is None else last[moving]
+        view = self.atlas.hop_view(before, goal)
+        if (view < 0).any():
+            bad = int(np.flatnonzero(view < 0)[0])
+            raise InputError(
+                f"no edge {self.atlas.keys[before[bad]]} -> {self.atlas.keys[goal[bad]]}; "
+                "an agent arrives at a viewpoint through one of its neighbours"
+            )
+        self.node = self.node.copy()
+        self.pose = self.pose.copy()
+        self.node[moving], self.pose[moving] = goal, view
+
+
+def pose_angles(pose: Ints) -> tuple[Floats, Floats]:
+    """Return heading and elevation in radians of view indices [B]."""
+    return VIEW_HEADINGS[pose], VIEW_ELEVATIONS[pose]

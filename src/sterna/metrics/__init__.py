@@ -1,0 +1,44 @@
+"""Navigation scores, frozen protocols and submission files."""
+
+from sterna.metrics.navigation import Walk, navigation_scores
+from sterna.metrics.protocol import (
+    PROTOCOLS,
+    R2R_DUET,
+    R2R_MATTERSIM,
+    R4R_DUET,
+    REVERIE_DUET,
+    Protocol,
+    find_protocol,
+)
+from sterna.metrics.result import Estimate, Result, paired_difference, read_result, write_result
+from sterna.metrics.score import format_result, score_file, score_predictions
+from sterna.metrics.submission import (
+    Prediction,
+    read_submission,
+    validate_submission,
+    write_submission,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "R2R_DUET",
+    "R2R_MATTERSIM",
+    "R4R_DUET",
+    "REVERIE_DUET",
+    "Estimate",
+    "Prediction",
+    "Protocol",
+    "Result",
+    "Walk",
+    "find_protocol",
+    "format_result",
+    "navigation_scores",
+    "paired_difference",
+    "read_result",
+    "read_submission",
+    "score_file",
+    "score_predictions",
+    "validate_submission",
+    "write_result",
+    "write_submission",
+]

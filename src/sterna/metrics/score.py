@@ -1,0 +1,138 @@
+"""Score a trajectory file against the answers of a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sterna.data.episodes import Episode
+from sterna.errors import InputError
+from sterna.metrics.navigation import Walk, navigation_scores
+from sterna.metrics.protocol import Protocol
+from sterna.metrics.result import Estimate, Result, estimates
+from sterna.metrics.submission import Prediction, read_submission, validate_submission
+from sterna.world.geometry import Ints
+from sterna.world.graph import NavGraph, load_graph
+
+_COLUMNS = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS", "RGS", "RGSPL")
+_METRES = ("NE", "TL")
+
+
+def score_file(
+    path: str | Path,
+    episodes: Sequence[Episode],
+    connectivity_dir: str | Path,
+    protocol: Protocol,
+    *,
+    partial: bool = False,
+) -> Result:
+    """Score a trajectory file of any format `read_submission` knows.
+
+    `connectivity_dir` holds ``<scan>_connectivity.json`` files. See `score_predictions`; errors
+    are `InputError` and name the file.
+    """
+    predictions = read_submission(path)
+    try:
+        return score_predictions(predictions, episodes, connectivity_dir, protocol, partial=partial)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def score_predictions(
+    predictions: Sequence[Prediction],
+    episodes: Sequence[Episode],
+    connectivity_dir: str | Path,
+    protocol: Protocol,
+    *,
+    partial: bool = False,
+) -> Result:
+    """Validate, score and average predictions; the table stands in the order of `episodes`.
+
+    Every episode must be answered exactly once; `partial` allows missing ones (never unknown or
+    double ones) and averages over those answered, which `Result.episodes` and `expected` tell.
+    Raises `InputError` naming the episode for a walk that leaves the graph or cannot be scored.
+    """
+    named = {prediction.instr_id: prediction for prediction in predictions}
+    scans = {episode.scan for episode in episodes if episode.instr_id in named}
+    graphs = {scan: load_graph(connectivity_dir, scan) for scan in scans}
+    known = [episode for episode in episodes if episode.scan in graphs]
+    answered = [episode for episode in known if episode.instr_id in named]
+    nodes = validate_submission(predictions, episodes, graphs, partial=partial)
+    walks = [
+        _walk(episode, named[episode.instr_id], nodes[episode.instr_id], graphs, protocol)
+        for episode in answered
+    ]
+    table = _table(answered, navigation_scores(walks, protocol))
+    splits = {episode.split for episode in answered}
+    return Result(
+        protocol=protocol,
+        scores=estimates(table),
+        episodes=len(answered),
+        expected=len(episodes),
+        split=splits.pop() if len(splits) == 1 else None,
+        per_episode=table,
+    )
+
+
+def _walk(
+    episode: Episode,
+    prediction: Prediction,
+    nodes: Ints,
+    graphs: Mapping[str, NavGraph],
+    protocol: Protocol,
+) -> Walk:
+    graph = graphs[episode.scan]
+    reference = _nodes(graph, episode.path, episode.instr_id)
+    if protocol.reference_path == "shortest":
+        reference = np.array(graph.shortest_path(int(reference[0]), int(reference[-1])))
+    wanted = episode.object_id
+    return Walk(
+        name=episode.instr_id,
+        graph=graph,
+        path=nodes,
+        reference=reference,
+        action_steps=prediction.action_steps,
+        goals=_nodes(graph, episode.goals, episode.instr_id) if episode.goals else None,
+        object_found=None if wanted is None else prediction.object_id == wanted,
+    )
+
+
+def _nodes(graph: NavGraph, viewpoints: Iterable[str], name: str) -> Ints:
+    try:
+        return np.array([graph.index(viewpoint) for viewpoint in viewpoints], np.int64)
+    except InputError as error:
+        raise InputError(f"episode {name}: annotation: {error}") from None
+
+
+def _table(episodes: Sequence[Episode], scores: Mapping[str, Any]) -> dict[str, list[Any]]:
+    keys: dict[str, list[Any]] = {
+        "instr_id": [episode.instr_id for episode in episodes],
+        "path_id": [episode.path_id for episode in episodes],
+        "scan": [episode.scan for episode in episodes],
+    }
+    return keys | {name: values.tolist() for name, values in scores.items()}
+
+
+def format_result(result: Result) -> str:
+    """Render the scores as a text table: rates in percent, NE and TL in metres.
+
+    Columns: mean, and its standard errors: plain, clustered by path, clustered by scan.
+    """
+    protocol = result.protocol
+    lines = [
+        f"protocol {protocol.name} ({protocol.hash}), {result.episodes} of {result.expected} "
+        f"episodes, split {result.split or 'not stated'}",
+        f"{'score':<8}{'mean':>9}{'s.e.':>9}{'by path':>9}{'by scan':>9}",
+    ]
+    for name in (name for name in _COLUMNS if name in result.scores):
+        factor = 1 if name in _METRES else 100
+        lines.append(f"{name:<8}" + _cells(result.scores[name], factor))
+    return "\n".join(lines)
+
+
+def _cells(score: Estimate, factor: int) -> str:
+    values = (score.mean, score.standard_error, score.path_error, score.scan_error)
+    return "".join(f"{'-' if v is None else format(v * factor, '.2f'):>9}" for v in values)

@@ -1,0 +1,1 @@
+"""MiniVLN: distillation of a DUET teacher into a small student."""

@@ -1,0 +1,1 @@
+"""DUET teacher and student, topological map, weights in and out."""

@@ -1,0 +1,179 @@
+"""Building blocks shared by the text, panorama and cross-modal encoders.
+
+Legend: R rows, Q query tokens, K key tokens, D width, H heads, E = D / H head width.
+Attribute names follow the published checkpoints, so that a key map is only prefix stripping.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sterna.models.dropout import FastDropout
+
+MASKED = -10000.0
+"""Added to the scores of padded keys (BERT's constant; finite, so that an empty row stays finite)."""
+
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one attention, each [R, H, K, E]."""
+
+
+def key_bias(mask: Tensor) -> Tensor:
+    """Turn a mask [R, K] (True = token) into an additive bias [R, 1, 1, K]: 0 or -10000."""
+    bias = torch.zeros(mask.shape, dtype=compute_dtype(mask.device), device=mask.device)
+    return bias.masked_fill_(~mask, MASKED)[:, None, None, :]
+
+
+def compute_dtype(device: torch.device) -> torch.dtype:
+    """Return the type of activations: autocast's type under autocast, else the default type."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.get_default_dtype()
+
+
+def enter(x: Tensor) -> Tensor:
+    """Cast embeddings to the activation type, so that under autocast residuals stay narrow."""
+    if torch.is_autocast_enabled(x.device.type):
+        return x.to(torch.get_autocast_dtype(x.device.type))
+    return x
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """View [R, K, D] as [R, H, K, E]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def raw_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Return Q K^T / sqrt(E), [R, H, Q, K], before any mask or bias (MiniVLN Eq. 2)."""
+    return torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: FastDropout) -> Tensor:
+    """Softmax attention softmax(Q K^T / sqrt(E) + bias) V, heads merged: [R, Q, D].
+
+    Without active dropout this is one fused call. Dropout on probabilities has no fused form on
+    the CPU, so there the four steps are written out with the fast mask.
+    """
+    if dropout.active and query.device.type == "cpu":
+        scale = 1.0 / math.sqrt(query.shape[-1])
+        scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias
+        context = torch.matmul(dropout(scores.softmax(-1)), value)
+    else:
+        context = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout.rate
+        )
+    return context.transpose(1, 2).flatten(2)
+
+
+class Projections(nn.Module):
+    """Query, key and value maps of one attention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Make three D -> D linears."""
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+
+    def keys_values(self, context: Tensor) -> KeyValue:
+        """Return keys and values [R, H, K, E] of context tokens [R, K, D]."""
+        return (
+            split_heads(self.key(context), self.heads),
+            split_heads(self.value(context), self.heads),
+        )
+
+    def queries(self, x: Tensor) -> Tensor:
+        """Return queries [R, H, Q, E] of tokens [R, Q, D]."""
+        return split_heads(self.query(x), self.heads)
+
+
+class Residual(nn.Module):
+    """LayerNorm(dropout(dense(y)) + x): the post-norm close of a BERT block."""
+
+    def __init__(self, inner: int, width: int, dropout: float, eps: float) -> None:
+        """Make the linear inner -> width and its norm."""
+        super().__init__()
+        self.dense = nn.Linear(inner, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=eps)
+        self.dropout = FastDropout(dropout)
+
+    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+        """Combine the branch y [R, Q, inner] with the stream x [R, Q, D]."""
+        out: Tensor = self.LayerNorm(self.dropout(self.dense(y)) + x)
+        return out
+
+
+class Attention(nn.Module):
+    """BERT attention block: projections (named `self` or `att`), attention, `output` residual."""
+
+    def __init__(self, width: int, heads: int, dropout: float, eps: float, name: str) -> None:
+        """`name` is the child name of the projections in published checkpoints."""
+        super().__init__()
+        self.add_module(name, Projections(width, heads))
+        self.output = Residual(width, width, dropout, eps)
+        self.dropout = FastDropout(dropout)
+        self._name = name
+
+    @property
+    def projections(self) -> Projections:
+        """The query, key and value maps."""
+        module = self._modules[self._name]
+        assert isinstance(module, Projections)
+        return module
+
+    def forward(
+        self, x: Tensor, bias: Tensor, context: KeyValue | None = None, *, details: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend from x [R, Q, D] to `context`, or to x itself when it is None.
+
+        `bias` is broadcast to [R, H, Q, K]. Returns (output [R, Q, D], scores [R, H, Q, K] or
+        None); scores carry neither mask nor bias and are made only with `details`.
+        """
+        maps = self.projections
+        query = maps.queries(x)
+        key, value = maps.keys_values(x) if context is None else context
+        scores = raw_scores(query, key) if details else None
+        return self.output(attend(query, key, value, bias, self.dropout), x), scores
+
+
+class Intermediate(nn.Module):
+    """gelu(dense(x)) with the exact (erf) GELU."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        """Make the linear width -> inner."""
+        super().__init__()
+        self.dense = nn.Linear(width, inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [R, Q, D] to [R, Q, inner]."""
+        return F.gelu(self.dense(x))
+
+
+class Head(nn.Module):
+    """Score of a token: Linear - ReLU - LayerNorm - Linear(1) (DUET's ClsPrediction)."""
+
+    def __init__(self, width: int, eps: float, inputs: int | None = None) -> None:
+        """Score tokens of `inputs` (default `width`) features through a layer of `width`."""
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(inputs or width, width),
+            nn.ReLU(),
+            nn.LayerNorm(width, eps=eps),
+            nn.Linear(width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [..., inputs] to scores [...], in float32 also under autocast."""
+        hidden = self.net[2](F.relu(self.net[0](x)))
+        with torch.autocast(x.device.type, enabled=False):
+            score: Tensor = self.net[3](hidden.to(self.net[3].weight.dtype))
+        return score.squeeze(-1)
+
+
+def linear_norm(inputs: int, width: int, eps: float) -> nn.Sequential:
+    """Linear then LayerNorm, as position features are embedded."""
+    return nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width, eps=eps))

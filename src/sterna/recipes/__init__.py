@@ -1,0 +1,1 @@
+"""Recipes: each function returns the full, typed configuration of a run."""

@@ -1,0 +1,1 @@
+"""The loop, checkpoints, logging and imitation."""

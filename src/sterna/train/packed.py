@@ -1,0 +1,164 @@
+"""All decisions of recorded walks in one pass.
+
+DUET carries no recurrent state: what a decision sees follows from where the agent has been. So the
+decisions of whole episodes are run side by side, without padding in time, and one backward pass
+serves them all. The result equals the step-by-step walk (tests hold it to 1e-6).
+
+Legend: B episodes, R rows (decisions), T panorama tokens, M map slots, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sterna.envs.graph_env import Panoramas
+from sterna.models.agent import to_navigate
+from sterna.models.duet import DUET, NavigationOutput
+from sterna.models.text import TextMemory
+from sterna.models.topomap import MapRows
+from sterna.world.geometry import Floats, Ints
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Rows with maps of similar size: their numbers, their map, and where node features come from.
+
+    `source` points into [all panorama tokens; all panorama means], `offsets` starts each map
+    slot's bag of sources, `weight` makes the bag a mean.
+    """
+
+    index: Ints
+    rows: MapRows
+    source: Tensor
+    offsets: Tensor
+    weight: Tensor
+
+
+def buckets(rows: MapRows, tokens: int, count: int) -> Iterator[Bucket]:
+    """Split rows into up to `count` groups by map size; `tokens` is T of the panorama pass."""
+    row, slot, source, weight = _node_sources(rows, tokens)
+    order = np.argsort(rows.mask.sum(1), kind="stable")
+    for part in np.array_split(order, min(count, len(rows))):
+        chosen = rows.select(part)
+        width = chosen.nodes.shape[1]
+        place = np.full(len(rows), -1)
+        place[part] = np.arange(len(part))
+        mine = place[row] >= 0
+        bag = place[row[mine]] * width + slot[mine]
+        rank = np.argsort(bag, kind="stable")
+        starts = np.searchsorted(bag[rank], np.arange(len(part) * width))
+        yield Bucket(
+            index=part,
+            rows=chosen,
+            source=torch.from_numpy(source[mine][rank]),
+            offsets=torch.from_numpy(starts),
+            weight=torch.from_numpy(weight[mine][rank].astype(np.float32)),
+        )
+
+
+def _node_sources(rows: MapRows, tokens: int) -> tuple[Ints, Ints, Ints, Floats]:
+    """Return (row, slot, source, weight) of every contribution to a node feature.
+
+    A visited slot has one source, the panorama mean of its last visit; an unvisited one has the
+    candidate tokens of every earlier decision that pointed at it, each with weight 1 / count.
+    """
+    count, steps = len(rows), int(rows.step.max()) + 1
+    number = np.full((int(rows.agent.max()) + 1, steps), -1)
+    number[rows.agent, rows.step] = np.arange(count)
+    seen_row, seen_slot = np.nonzero(rows.visited)
+    visit = rows.steps[seen_row, seen_slot] - 1
+    means = count * tokens + number[rows.agent[seen_row], visit]
+    later = np.repeat(np.arange(count), rows.step + 1)
+    ends = np.cumsum(rows.step + 1)
+    time = np.arange(len(later)) - np.repeat(ends - rows.step - 1, rows.step + 1)
+    earlier = number[rows.agent[later], time]
+    slots = rows.candidates[earlier]
+    fresh = (slots > 0) & ~rows.visited[later[:, None], slots]
+    pair, column = np.nonzero(fresh)
+    row, slot = later[pair], slots[pair, column]
+    share = np.bincount(row * rows.nodes.shape[1] + slot, minlength=rows.nodes.size)
+    return (
+        np.concatenate([seen_row, row]),
+        np.concatenate([seen_slot, slot]),
+        np.concatenate([means, earlier[pair] * tokens + column]),
+        np.concatenate(
+            [np.ones(len(seen_row)), 1.0 / share[row * rows.nodes.shape[1] + slot]]
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class PackedOutput:
+    """Outputs of a packed pass: the panorama means [R, D] and one `NavigationOutput` a bucket."""
+
+    panorama_mean: Tensor
+    parts: list[tuple[Bucket, NavigationOutput]]
+
+    def fused(self) -> Iterator[tuple[Ints, Tensor]]:
+        """Yield (row numbers, fused logits [r, 1+M]) bucket by bucket."""
+        for bucket, output in self.parts:
+            yield bucket.index, output.fused
+
+
+def packed_pass(
+    model: DUET,
+    panoramas: Panoramas,
+    table: Tensor,
+    text: TextMemory,
+    rows: MapRows,
+    groups: list[Bucket],
+) -> PackedOutput:
+    """Run a model over recorded decisions.
+
+    `text` holds the B episodes that `rows.agent` points at, `table` [views, F] the view features
+    (on any device), `groups` the rows in buckets (`buckets`).
+    """
+    seen = panoramas.observe(rows.node, rows.pose, features=False)
+    device = text.embeds.device
+    features = table[torch.from_numpy(seen.token_rows).to(table.device)].to(device, torch.float32)
+    panorama = model.encode_panorama(
+        features,
+        torch.from_numpy(seen.locations).to(device),
+        torch.from_numpy(seen.nav_types).to(device),
+        torch.from_numpy(seen.mask).to(device),
+    )
+    return navigate_packed(model, text, groups, panorama.embeds, panorama.mask, panorama.mean)
+
+
+def navigate_packed(
+    model: DUET,
+    text: TextMemory,
+    groups: list[Bucket],
+    tokens: Tensor,
+    mask: Tensor,
+    means: Tensor,
+) -> PackedOutput:
+    """Run the cross-modal encoders over buckets, given panorama tokens [R, T, D] and means."""
+    device, width = tokens.device, tokens.shape[-1]
+    pool = torch.cat([tokens.reshape(-1, width), means.to(tokens.dtype)]).float()
+    parts = []
+    for bucket in groups:
+        features = functional.embedding_bag(
+            bucket.source.to(device),
+            pool,
+            bucket.offsets.to(device),
+            mode="sum",
+            per_sample_weights=bucket.weight.to(device),
+        ).view(len(bucket.index), -1, width)
+        index = torch.from_numpy(bucket.index).to(device)
+        agents = torch.from_numpy(bucket.rows.agent).to(device)
+        output = model.navigate(
+            text.rows(agents),
+            tokens.index_select(0, index),
+            mask.index_select(0, index),
+            node_features=features,
+            **to_navigate(bucket.rows, device),
+        )
+        parts.append((bucket, output))
+    return PackedOutput(means, parts)
