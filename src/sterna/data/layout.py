@@ -26,10 +26,14 @@ _CONNECTIVITY = ("mp3d/connectivity", "connectivity", "R2R/connectivity", "")
 _FEATURES = ("features", "R2R/features", "REVERIE/features", "img_features", "")
 
 
+class MissingDataError(InputError):
+    """A data folder lacks a file that was asked for (the file is absent, not faulty)."""
+
+
 class Layout:
     """Answers where connectivity, annotations, text observations and features are under `root`.
 
-    Each answer is a path that exists; what is missing is an `InputError` that lists what was
+    Each answer is a path that exists; what is missing is a `MissingDataError` that lists what was
     looked for. `root` may be the data folder or one that holds it as ``datasets``.
     """
 
@@ -91,11 +95,30 @@ class Layout:
         found = {f for folder in folders for tail in ("*.hdf5", "*.h5") for f in folder.glob(tail)}
         return sorted(found)
 
+    def vlnce(self, split: str) -> Path:
+        """Episode file of R2R in continuous environments (VLN-CE), of the newest release found."""
+        places = ("vlnce", "data/datasets", "")
+        for folder in self._under(places):
+            for tail in ("_preprocessed", ""):
+                found = sorted(folder.glob(f"R2R_VLNCE_v*{tail}/{split}/{split}.json*"))
+                if found:
+                    return found[-1]
+        raise self._missing(f"R2R_VLNCE_*/{split}/{split}.json.gz", places)
+
+    def rxr(self, split: str) -> Path:
+        """Guide annotation file of Room-Across-Room."""
+        places = ("rxr", "RxR", "RxR/annotations", "")
+        for folder in self._under(places):
+            found = sorted(folder.glob(f"rxr_{split}_guide.json*"))
+            if found:
+                return found[0]
+        raise self._missing(f"rxr_{split}_guide.jsonl[.gz]", places)
+
     def _under(self, places: Iterable[str]) -> list[Path]:
         folders = [root / place for root in self._roots for place in places]
         return [folder for folder in folders if folder.is_dir()]
 
-    def _missing(self, what: str, places: Iterable[str]) -> InputError:
+    def _missing(self, what: str, places: Iterable[str]) -> MissingDataError:
         tried = ", ".join(place or "." for place in places)
         hint = "'sterna data check' tells where to get it"
-        return InputError(f"{self.root}: found no {what} (looked in {tried}); {hint}")
+        return MissingDataError(f"{self.root}: found no {what} (looked in {tried}); {hint}")

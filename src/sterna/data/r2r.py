@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -109,27 +110,29 @@ def check_entry(entry: Any, where: str) -> None:
     """Check the types of the fields shared by R2R, R4R and FGR2R; `InputError` names the field."""
     if not isinstance(entry, dict):
         raise InputError(f"{where}: expected an object with scan, path, ..., found {_kind(entry)}")
-    check_field(
-        entry, "scan", where, isinstance(entry.get("scan"), str) and entry["scan"], "a name"
-    )
-    path_id = entry.get("path_id")
-    good = isinstance(path_id, int | str) and not isinstance(path_id, bool)
-    check_field(entry, "path_id", where, good, "an integer or a string")
-    heading = entry.get("heading")
-    check_field(entry, "heading", where, is_finite(heading), "finite radians")
-    path = entry.get("path")
+    get = entry.get
+    path, texts, path_id = get("path"), get("instructions"), get("path_id")
+    check_field(entry, "scan", where, is_name(get("scan")), "a name of letters, digits, _ - + .")
+    check_field(entry, "path_id", where, is_name(path_id) or is_whole(path_id), "an id")
+    check_field(entry, "heading", where, is_finite(get("heading")), "finite radians")
     check_field(entry, "path", where, path and is_strings(path), "a list of viewpoint ids")
-    check_field(
-        entry, "instructions", where, is_strings(entry.get("instructions")), "a list of texts"
-    )
+    check_field(entry, "instructions", where, texts and is_strings(texts), "a list of texts")
     if "distance" in entry:
         distance = entry["distance"]
         good = is_finite(distance) and distance >= 0
         check_field(entry, "distance", where, good, "finite metres")
     if "instr_encodings" in entry:
-        check_field(
-            entry, "instr_encodings", where, _encoded(entry), "one list of ids per instruction"
-        )
+        check_field(entry, "instr_encodings", where, _encoded(entry), "ids per instruction")
+
+
+def is_name(value: Any) -> bool:
+    """Whether `value` is a name that can stand in a file name and in a message."""
+    return isinstance(value, str) and re.fullmatch(r"[\w.+-]{1,100}", value) is not None
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is an integer of at most 18 digits (a bool is not)."""
+    return type(value) is int and abs(value) < 10**18
 
 
 def is_finite(value: Any) -> bool:
@@ -215,7 +218,7 @@ def _walk(episode: Episode, graphs: Mapping[str, NavGraph]) -> float:
     unknown = [viewpoint for viewpoint in episode.path if viewpoint not in graph.order]
     if unknown:
         raise InputError(
-            f"episode {episode.instr_id}: viewpoint {unknown[0]!r} is not in the graph of "
+            f"episode {episode.instr_id}: viewpoint {unknown[0][:60]!r} is not in the graph of "
             f"{episode.scan}; path and connectivity files must be of one release"
         )
     nodes = [graph.index(viewpoint) for viewpoint in episode.path]

@@ -19,12 +19,14 @@ from sterna.data.r2r import (
     Entry,
     annotation_file,
     check_field,
+    entries_of,
     episodes_of,
     is_finite,
+    is_name,
     is_strings,
+    is_whole,
     read_entries,
 )
-from sterna.data.r2r import entries_of as r2r_entries
 from sterna.errors import InputError
 from sterna.world.graph import NavGraph
 
@@ -39,7 +41,7 @@ def read_r4r(source: str | os.PathLike[str], split: str | None = None) -> list[E
     for index, entry in enumerate(entries):
         where = f"{file}: entry {index}"
         for name in ("first_path_id", "second_path_id"):
-            good = isinstance(entry.get(name), int | str) and not isinstance(entry[name], bool)
+            good = is_name(entry.get(name)) or is_whole(entry.get(name))
             check_field(entry, name, where, good, "a path id of R2R")
         check_field(entry, "shortest_path", where, is_strings(entry.get("shortest_path")), "ids")
         good = is_finite(entry.get("shortest_path_distance"))
@@ -56,7 +58,7 @@ def derive_r4r(
     a scan without a graph, an unknown viewpoint, or an entry without a distance (a test split).
     """
     if source and isinstance(source[0], Episode):
-        entries = r2r_entries(episode for episode in source if isinstance(episode, Episode))
+        entries = entries_of(episode for episode in source if isinstance(episode, Episode))
     else:
         entries = [entry for entry in source if isinstance(entry, dict)]
     by_scan: dict[str, list[Entry]] = {}

@@ -79,7 +79,9 @@ def read_observations(
     captions = _per_viewpoint(source)
     for viewpoint, texts in captions.items():
         if not all(isinstance(text, str) for text in texts):
-            raise InputError(f"{source}: {viewpoint}: expected {VIEWS} captions, each a string")
+            raise InputError(
+                f"{source}: {viewpoint[:60]!r}: expected {VIEWS} captions, each a string"
+            )
     names = _object_names(folder / OBJECTS / f"{scan}.json", captions) if objects else {}
     none = ((),) * VIEWS
     return TextObservations(
@@ -243,7 +245,7 @@ def _per_viewpoint(source: Path) -> dict[str, list[Any]]:
     for viewpoint, views in value.items():
         if not isinstance(views, list) or len(views) != VIEWS:
             found = len(views) if isinstance(views, list) else type(views).__name__
-            raise InputError(f"{source}: {viewpoint}: expected {VIEWS} views, found {found}")
+            raise InputError(f"{source}: {viewpoint[:60]!r}: expected {VIEWS} views, found {found}")
     return value
 
 
@@ -253,10 +255,14 @@ def _object_names(
     lists = _per_viewpoint(source)
     missing = [viewpoint for viewpoint in captions if viewpoint not in lists]
     if missing:
-        raise InputError(f"{source}: viewpoint {missing[0]} has captions but no object lists")
+        raise InputError(
+            f"{source}: viewpoint {missing[0][:60]!r} has captions but no object lists"
+        )
     for viewpoint, views in lists.items():
         if not all(isinstance(view, dict) for view in views):
-            raise InputError(f"{source}: {viewpoint}: expected {VIEWS} objects of name: position")
+            raise InputError(
+                f"{source}: {viewpoint[:60]!r}: expected {VIEWS} objects of name: position"
+            )
     return {
         viewpoint: tuple(tuple(n for n in map(object_name, view) if n) for view in views)
         for viewpoint, views in lists.items()

@@ -118,7 +118,11 @@ class ViewStore:
     def keys(self) -> tuple[str, ...]:
         """All keys ``scan_viewpoint`` of the store."""
         if self._keys is None:
-            self._keys = tuple(self._arrays)
+            try:
+                self._keys = tuple(self._arrays)
+                "".join(self._keys).encode()  # a damaged file may hold names that are no text
+            except HDF5_ERRORS as error:
+                raise unreadable(self.name, error) from error
         return self._keys
 
     @property
@@ -159,7 +163,8 @@ class ViewStore:
     def check(self, keys: Iterable[str] | None = None, *, progress: bool = True) -> None:
         """Read `keys` (default: all) in full; `InputError` names file, key, expected, found."""
         wanted = self.keys if keys is None else tuple(keys)
-        missing = [key for key in wanted if key not in self._arrays]
+        present = set(self.keys)
+        missing = [key for key in wanted if key not in present]
         if missing:
             raise InputError(
                 f"{self.name}: {len(missing)} of {len(wanted)} viewpoints are missing, first "
@@ -266,9 +271,10 @@ class BlindViews(ViewStore):
 
     def table(self, keys: Sequence[str], *, logits: bool = False, progress: bool = True) -> Floats:
         """Zeros [len(keys), V, F]; unknown keys are an `InputError` as in the sighted store."""
-        for key in keys:
-            if key not in self._arrays:
-                raise InputError(f"{self.name}: viewpoint {key} is missing")
+        present = set(self.keys)
+        missing = [key for key in keys if key not in present]
+        if missing:
+            raise InputError(f"{self.name}: viewpoint {missing[0]} is missing")
         if logits:
             self._need_logits()
         return np.zeros((len(keys), self.n_views, self.size), self.dtype)

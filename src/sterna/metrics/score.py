@@ -56,10 +56,9 @@ def score_predictions(
     Raises `InputError` naming the episode for a walk that leaves the graph or cannot be scored.
     """
     named = {prediction.instr_id: prediction for prediction in predictions}
-    scans = {episode.scan for episode in episodes if episode.instr_id in named}
+    answered = [episode for episode in episodes if episode.instr_id in named]
+    scans = {episode.scan for episode in answered}
     graphs = {scan: load_graph(connectivity_dir, scan) for scan in scans}
-    known = [episode for episode in episodes if episode.scan in graphs]
-    answered = [episode for episode in known if episode.instr_id in named]
     nodes = validate_submission(predictions, episodes, graphs, partial=partial)
     walks = [
         _walk(episode, named[episode.instr_id], nodes[episode.instr_id], graphs, protocol)

@@ -6,12 +6,11 @@ Attribute names follow the published checkpoints, so that a key map is only pref
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
 
 MASKED = -10000.0
@@ -41,31 +40,12 @@ def enter(x: Tensor) -> Tensor:
     return x
 
 
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """View [R, K, D] as [R, H, K, E]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
-def raw_scores(query: Tensor, key: Tensor) -> Tensor:
-    """Return Q K^T / sqrt(E), [R, H, Q, K], before any mask or bias (MiniVLN Eq. 2)."""
-    return torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(query.shape[-1])
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, dropout: FastDropout) -> Tensor:
-    """Softmax attention softmax(Q K^T / sqrt(E) + bias) V, heads merged: [R, Q, D].
-
-    Without active dropout this is one fused call. Dropout on probabilities has no fused form on
-    the CPU, so there the four steps are written out with the fast mask.
-    """
-    if dropout.active and query.device.type == "cpu":
-        scale = 1.0 / math.sqrt(query.shape[-1])
-        scores = torch.matmul(query * scale, key.transpose(-1, -2)) + bias
-        context = torch.matmul(dropout(scores.softmax(-1)), value)
-    else:
-        context = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=bias.to(query.dtype), dropout_p=dropout.rate
-        )
-    return context.transpose(1, 2).flatten(2)
+def split_packed(packed: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Split [R, K, 3 D], thirds being queries, keys, values, into three [R, H, K, E] in one copy."""
+    rows, tokens, width = packed.shape
+    parts = packed.view(rows, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
+    query, key, value = parts.contiguous().unbind(0)
+    return query, key, value
 
 
 class Projections(nn.Module):
@@ -79,11 +59,18 @@ class Projections(nn.Module):
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
 
+    def own(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values [R, H, K, E] of tokens [R, K, D], by one product."""
+        maps = (self.query, self.key, self.value)
+        weight = torch.cat([m.weight for m in maps])
+        bias = torch.cat([m.bias for m in maps])
+        return split_packed(F.linear(x, weight, bias), self.heads)
+
     def keys_values(self, context: Tensor) -> KeyValue:
         """Return keys and values [R, H, K, E] of context tokens [R, K, D]."""
         return (
-            split_heads(self.key(context), self.heads),
-            split_heads(self.value(context), self.heads),
+            split_heads(self.key(context), self.heads).contiguous(),
+            split_heads(self.value(context), self.heads).contiguous(),
         )
 
     def queries(self, x: Tensor) -> Tensor:
@@ -103,7 +90,7 @@ class Residual(nn.Module):
 
     def forward(self, y: Tensor, x: Tensor) -> Tensor:
         """Combine the branch y [R, Q, inner] with the stream x [R, Q, D]."""
-        out: Tensor = self.LayerNorm(self.dropout(self.dense(y)) + x)
+        out: Tensor = self.LayerNorm(self.dropout.add(self.dense(y), x))
         return out
 
 
@@ -134,10 +121,12 @@ class Attention(nn.Module):
         None); scores carry neither mask nor bias and are made only with `details`.
         """
         maps = self.projections
-        query = maps.queries(x)
-        key, value = maps.keys_values(x) if context is None else context
-        scores = raw_scores(query, key) if details else None
-        return self.output(attend(query, key, value, bias, self.dropout), x), scores
+        if context is None:
+            query, key, value = maps.own(x)
+        else:
+            query, (key, value) = maps.queries(x), context
+        mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
+        return self.output(mixed, x), scores
 
 
 class Intermediate(nn.Module):

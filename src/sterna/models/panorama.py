@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sterna.models.attention import attend
 from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
-from sterna.models.layers import attend, compute_dtype, enter, key_bias, raw_scores, split_heads
+from sterna.models.layers import compute_dtype, enter, key_bias, split_packed
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,9 @@ class PackedAttention(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Attend within x [R, V, D]; returns (output, scores [R, H, V, V] or None)."""
         packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = (split_heads(part, self.heads) for part in packed.chunk(3, dim=-1))
-        scores = raw_scores(query, key) if details else None
-        out: Tensor = self.out_proj(attend(query, key, value, bias, self.dropout))
-        return out, scores
+        query, key, value = split_packed(packed, self.heads)
+        mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
+        return self.out_proj(mixed), scores
 
 
 class PanoramaLayer(nn.Module):
@@ -78,9 +78,9 @@ class PanoramaLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Map x [R, V, D] to (x' [R, V, D], scores or None)."""
         branch, scores = self.self_attn(self.norm1(x), bias, details=details)
-        x = x + self.dropout(branch)
+        x = self.dropout.add(branch, x)
         inner = self.dropout(F.gelu(self.linear1(self.norm2(x))))
-        return x + self.dropout(self.linear2(inner)), scores
+        return self.dropout.add(self.linear2(inner), x), scores
 
 
 class PanoramaLayers(nn.Module):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from sterna.models.attention import gather_rows
 from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
 from sterna.models.layers import Attention, Intermediate, KeyValue, Residual, enter, key_bias
@@ -117,7 +118,7 @@ class TextMemory:
 
 
 def _gather(pairs: tuple[KeyValue, ...], index: Tensor) -> tuple[KeyValue, ...]:
-    return tuple((k.index_select(0, index), v.index_select(0, index)) for k, v in pairs)
+    return tuple((gather_rows(k, index), gather_rows(v, index)) for k, v in pairs)
 
 
 def image_type(embeddings: WordEmbeddings) -> Tensor:

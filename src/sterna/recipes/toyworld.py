@@ -146,7 +146,7 @@ def _floor_plan(rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[
     linked[:-1, :-1] = (steps.sum(-1) == 1) & (steps[..., 0] == 0)
     linked[-1, [below, above]] = linked[[below, above], -1] = True
     edges = np.argwhere(np.triu(linked[:-1, :-1]))
-    for i, j in rng.permutation(edges)[: len(edges) // 3]:
+    for i, j in rng.permutation(edges)[: len(edges) // 6]:
         linked[i, j] = linked[j, i] = False
         if not _connected(linked):
             linked[i, j] = linked[j, i] = True

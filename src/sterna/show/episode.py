@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,15 @@ from sterna.errors import InputError
 from sterna.files import write_bytes, write_text
 from sterna.show import layers, panel
 from sterna.show.layers import Drawing
+from sterna.show.legend import legend_layer
+from sterna.show.marks import labels_layer, mark_layers
 from sterna.show.plan import make_plan
 from sterna.show.png import png
 from sterna.show.scene import (
-    Disc,
     Layer,
-    Line,
-    Point,
     Scene,
     Shape,
     Text,
-    arrow,
     blend,
     one_line,
     rectangle,
@@ -88,15 +85,15 @@ def episode_scene(
         layers.reference_layer(drawing),
         layers.rings_layer(drawing),
         *layers.walk_layers(drawing),
-        *layers.marks_layer(drawing),
+        *mark_layers(drawing),
         panel.scale_bar(drawing.plan),
-        layers.labels_layer(drawing),
+        labels_layer(drawing),
         *side,
     ]
     return Scene(
         width=WIDTH,
         height=math.ceil(max(low, side_bottom) + SIDE),
-        title=f"{episode.instr_id} in {graph.scan}",
+        title=one_line(f"{episode.instr_id} in {graph.scan}"),
         description=one_line(episode.instruction),
         layers=tuple(parts),
     )
@@ -118,6 +115,8 @@ def header(episode: Episode) -> tuple[Layer, float]:
 
 def place_drawing(graph: NavGraph, episode: Episode, hops: Hops | None, top: float) -> Drawing:
     """Find the nodes to draw and the part of the scan that shows them all."""
+    if not episode.path:
+        raise InputError(f"episode {episode.instr_id}: expected a path, found none; check the file")
     reference = tuple(map(graph.index, episode.path))
     walk = None if hops is None else read_walk(graph, episode, hops)
     # A test split names the start alone: its goal is not known.
@@ -148,7 +147,7 @@ def side_layers(
         part, y = panel.score_table(scores, PANEL, y)
         parts.append(part)
         y += 14
-    part, y = panel.legend(legend_entries(drawing), PANEL, y, width)
+    part, y = legend_layer(drawing, PANEL, y, width)
     parts.append(part)
     climbs = np.ptp(drawing.graph.positions[list(drawing.nodes), 2])
     if climbs > CLIMB:
@@ -158,81 +157,3 @@ def side_layers(
         parts.append(panel.height_profile(drawing.graph, walks, box))
         y += 170
     return parts, y
-
-
-def legend_entries(drawing: Drawing) -> list[panel.Entry]:
-    """Return the legend's symbols and meanings, only of what the picture shows."""
-    reference, walk, several = len(drawing.reference) > 1, drawing.walk, len(drawing.goals) > 1
-    faded = layers.faded_nodes(drawing)
-    moves = walk.moves if walk else ()
-    stay = drawing.episode.goals
-    entries: list[tuple[bool, panel.Entry]] = [
-        (
-            True,
-            (_start_symbol, "start, pointing where the agent faces"),
-        ),
-        (bool(drawing.goals), (layers.goal_mark, "goals" if several else "goal")),
-        (reference, (_reference_symbol, "annotated path")),
-        (
-            any(not m.back for m in moves),
-            (partial(_walk_symbol, back=False), "walked; numbers count the agent's decisions"),
-        ),
-        (
-            any(m.back for m in moves),
-            (partial(_walk_symbol, back=True), "walked back to a viewpoint visited before"),
-        ),
-        (walk is not None, (partial(layers.stop_mark, radius=10.0), "where the agent stopped")),
-        (
-            bool(drawing.goals),
-            (
-                _ring_symbol,
-                "stopping here is a success"
-                if stay
-                else "less than 3 m from the goal along the graph: success",
-            ),
-        ),
-        (
-            bool(drawing.goals) and not stay,
-            (_circle_symbol, "3 m around the goal in a straight line"),
-        ),
-        (
-            True,
-            (
-                partial(_graph_symbol, colour=layers.NODE, share=0.4),
-                "viewpoints and edges of the scan",
-            ),
-        ),
-        (
-            any(faded[i] for i in range(len(faded)) if drawing.visible(i)),
-            (partial(_graph_symbol, colour=layers.FADED, share=0.45), "those of other storeys"),
-        ),
-    ]
-    return [entry for shown, entry in entries if shown]
-
-
-def _start_symbol(at: Point) -> list[Shape]:
-    return layers.start_mark((at[0] - 7, at[1]), math.pi / 2)
-
-
-def _reference_symbol(at: Point) -> list[Shape]:
-    points = ((at[0] - 18, at[1]), (at[0] + 18, at[1]))
-    band = Line(points=points, colour=layers.BAND, width=11)
-    return [band, arrow(at, (1.0, 0.0), layers.ARROW, layers.REFERENCE)]
-
-
-def _walk_symbol(at: Point, back: bool) -> list[Shape]:
-    return layers.walked_line(((at[0] - 20, at[1]), (at[0] + 20, at[1])), back)
-
-
-def _ring_symbol(at: Point) -> list[Shape]:
-    return [layers.ring(at)]
-
-
-def _circle_symbol(at: Point) -> list[Shape]:
-    return layers.success_circle(at, 11)
-
-
-def _graph_symbol(at: Point, colour: str, share: float) -> list[Shape]:
-    left, right = (at[0] - 16, at[1]), (at[0] + 16, at[1])
-    edge = Line(points=(left, right), colour=blend(colour, share), width=1.3)
-    return [edge, *(Disc(centre=p, radius=3.6, fill=colour) for p in (left, right))]

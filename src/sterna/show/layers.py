@@ -1,4 +1,4 @@
-"""The layers of the map: the scan's graph, success, reference path, walk, markers and labels."""
+"""The layers of the map: the scan's graph, what counts as success, the two paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from sterna.data.episodes import Episode
-from sterna.show.plan import Labels, Plan
+from sterna.show.plan import Plan
 from sterna.show.scene import (
     WHITE,
     Disc,
@@ -19,12 +19,11 @@ from sterna.show.scene import (
     Point,
     Polygon,
     Shape,
-    Text,
     along,
     arrow,
     blend,
+    circle,
     dashes,
-    star,
 )
 from sterna.show.walk import Move, Walk
 from sterna.world.graph import NavGraph
@@ -77,13 +76,13 @@ def faded_nodes(drawing: Drawing) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 
 def successes(drawing: Drawing) -> list[int]:
-    """Return the viewpoints where stopping is a success.
+    """Return the viewpoints less than 3 m of geodesic distance from the goal (R2R's success).
 
-    Those less than 3 m of geodesic distance from the goal (R2R's evaluator), or the listed goals
-    alone where the episode lists goals (REVERIE: viewpoints that see the object).
+    None where the episode lists its goals (REVERIE: the viewpoints that see the object), since
+    there stopping at a goal alone is a success.
     """
     if drawing.episode.goals or not drawing.goals:
-        return list(drawing.goals)
+        return []
     return [int(i) for i in np.flatnonzero(drawing.graph.distances[drawing.goals[0]] < SUCCESS)]
 
 
@@ -112,16 +111,8 @@ def success_layer(drawing: Drawing) -> Layer:
     """Draw the circle of 3 m around the goal, to scale; nothing where success has no radius."""
     if drawing.episode.goals or not drawing.goals:
         return Layer(name="success", shapes=())
-    circle = success_circle(drawing.at(drawing.goals[0]), SUCCESS * drawing.plan.scale)
-    return Layer(name="success", shapes=tuple(circle))
-
-
-def circle(centre: Point, radius: float) -> tuple[Point, ...]:
-    """Return a closed polyline of 72 sides around a point (pixels)."""
-    angles = (k * math.tau / 72 for k in range(73))
-    return tuple(
-        (centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in angles
-    )
+    shapes = success_circle(drawing.at(drawing.goals[0]), SUCCESS * drawing.plan.scale)
+    return Layer(name="success", shapes=tuple(shapes))
 
 
 def success_circle(centre: Point, radius: float) -> list[Shape]:
@@ -195,79 +186,3 @@ def _head(points: Sequence[Point], share: float, colour: str) -> Polygon | None:
         return None
     at, direction = along(points, share)
     return arrow(at, direction, ARROW, colour)
-
-
-def start_mark(at: Point, heading: float) -> list[Shape]:
-    """Return the start: a disc with a pointer in the direction the agent faces (radians)."""
-    facing = (math.sin(heading), -math.cos(heading))
-    nose = (at[0] + 16 * facing[0], at[1] + 16 * facing[1])
-    disc = Disc(centre=at, radius=8, fill=START, outline=WHITE, width=1.5)
-    return [arrow(nose, facing, 13, START), disc]
-
-
-def goal_mark(at: Point) -> list[Shape]:
-    """Return the goal: a star."""
-    return [star(at, 13, REFERENCE, WHITE)]
-
-
-def stop_mark(at: Point, radius: float = 16.0) -> list[Shape]:
-    """Return the place where the agent stopped: a ring that leaves a star below it visible."""
-    return [
-        Disc(centre=at, radius=radius, outline=WHITE, width=6),
-        Disc(centre=at, radius=radius, outline=WALKED, width=3),
-    ]
-
-
-def marks_layer(drawing: Drawing) -> list[Layer]:
-    """Draw the viewpoints of the walk, then goals, stop and start over them."""
-    walk = drawing.walk
-    ends = walk.ends if walk else ()
-    stops = [
-        Disc(centre=drawing.at(i), radius=4.6, fill=WALKED, outline=WHITE, width=1.2) for i in ends
-    ]
-    goals = [
-        shape for i in drawing.goals if drawing.visible(i) for shape in goal_mark(drawing.at(i))
-    ]
-    start = start_mark(drawing.at(drawing.reference[0]), drawing.episode.heading)
-    stop = stop_mark(drawing.at(walk.nodes[-1])) if walk else []
-    named = (("steps", stops), ("goal", goals), ("stop", stop), ("start", start))
-    return [Layer(name=name, shapes=tuple(shapes)) for name, shapes in named]
-
-
-def labels_layer(drawing: Drawing) -> Layer:
-    """Name start, goal and stop, and number the viewpoints on which the walk's steps ended."""
-    labels = Labels(box=drawing.plan.box)
-    labels.avoid(map(drawing.at, drawing.reference), spacing=8)
-    for move in drawing.walk.moves if drawing.walk else ():
-        labels.avoid(move_points(drawing, move))
-    for node in filter(drawing.visible, range(len(drawing.graph))):
-        labels.avoid([drawing.at(node)])
-    wanted = _wanted(drawing)
-    for node, _, _, _, reach in wanted:
-        labels.avoid(circle(drawing.at(node), reach - 5))
-    shapes = []
-    for node, text, size, colour, reach in wanted:
-        at = labels.place(drawing.at(node), text, size, reach)
-        shapes.append(Text(at=at, text=text, size=size, colour=colour, anchor="middle", halo=3))
-    return Layer(name="labels", shapes=tuple(shapes))
-
-
-def _wanted(drawing: Drawing) -> list[tuple[int, str, int, str, float]]:
-    wanted = [(drawing.reference[0], "start", 16, START, 24.0)]
-    if len(drawing.goals) == 1:
-        wanted.append((drawing.goals[0], "goal", 16, REFERENCE, 18.0))
-    if drawing.walk is None:
-        return wanted
-    stop, steps = drawing.walk.nodes[-1], dict[int, list[int]]()
-    for step, node in enumerate(drawing.walk.ends, start=1):
-        steps.setdefault(node, []).append(step)
-    numbers = f" ({_numbers(steps.pop(stop))})" if stop in steps else ""
-    wanted.append((stop, "stop" + numbers, 16, WALKED, 20.0))
-    marked = (drawing.reference[0], *drawing.goals)
-    for node, listed in steps.items():
-        wanted.append((node, _numbers(listed), 14, WALKED, 18.0 if node in marked else 9.0))
-    return wanted
-
-
-def _numbers(steps: Sequence[int]) -> str:
-    return ", ".join(map(str, steps[:4])) + (", ..." if len(steps) > 4 else "")

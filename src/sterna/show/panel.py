@@ -1,37 +1,24 @@
-"""What stands beside the map: legend, scores, scale bar and the heights along a walk."""
+"""What stands beside the map: scores, scale bar and the heights along a walk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from sterna.show.plan import Plan
-from sterna.show.scene import INK, Box, Layer, Line, Point, Shape, Text, blend, text_width, wrap
+from sterna.show.scene import INK, Box, Layer, Line, Point, Shape, Text, blend, text_width
+from sterna.world.geometry import Floats
 from sterna.world.graph import NavGraph
 
 QUIET = "#57606a"
 METRES = {"TL", "NE", "NAV_ERROR", "LENGTHS"}
 
-Entry = tuple[Callable[[Point], Sequence[Shape]], str]
-
 
 def heading(text: str, at: Point) -> Text:
     """Return the small title of a part of the panel."""
     return Text(at=at, text=text, size=13, colour=QUIET)
-
-
-def legend(entries: Sequence[Entry], left: float, top: float, width: float) -> tuple[Layer, float]:
-    """Return the legend's layer and the y where it ends; an entry is (draw symbol at, meaning)."""
-    shapes: list[Shape] = [heading("Legend", (left, top + 12))]
-    y = top + 36.0
-    for symbol, meaning in entries:
-        shapes.extend(symbol((left + 20, y - 5)))
-        for row in wrap(meaning, 14, width - 50, 3):
-            shapes.append(Text(at=(left + 50, y), text=row, size=14))
-            y += 18
-        y += 6
-    return Layer(name="legend", shapes=tuple(shapes)), y
 
 
 def score_text(name: str, value: object) -> str:
@@ -75,37 +62,39 @@ def height_profile(
 
     Each walk is (nodes, colour, line width); all begin at the same node.
     """
-    left, top, right, bottom = box
-    curves = [(_profile(graph, nodes), colour, width) for nodes, colour, width in walks]
-    heights = np.concatenate([curve[:, 1] for curve, _, _ in curves])
-    low, high = float(heights.min()), float(heights.max())
-    longest = max(float(curve[-1, 0]) for curve, _, _ in curves) or 1.0
-    inner, floor, roof = left + 46, bottom - 24, top + 28
+    left, top, right, bottom = box[0] + 46, box[1] + 28, box[2] - 8, box[3] - 24
+    curves = [_profile(graph, nodes) for nodes, _, _ in walks]
+    longest = max(float(curve[-1, 0]) for curve in curves) or 1.0
+    low = min(float(curve[:, 1].min()) for curve in curves)
+    high = max(float(curve[:, 1].max()) for curve in curves)
+    span = (high - low) or 1.0
 
-    def pixel(point: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Point:
-        x = inner + (right - 8 - inner) * float(point[0]) / longest
-        return x, floor - (floor - roof) * (float(point[1]) - low) / ((high - low) or 1.0)
+    def pixel(gone: float, height: float) -> Point:
+        across, up = gone / longest, (height - low) / span
+        return left + across * (right - left), bottom - up * (bottom - top)
 
-    shapes: list[Shape] = [heading("Height above the start", (left, top + 12))]
-    for height in sorted({low, 0.0, high}):
-        y = pixel(np.array([0.0, height]))[1]
-        shapes.append(Line(points=((inner, y), (right - 8, y)), colour=blend(QUIET, 0.25), width=1))
-        if height or min(-low, high) > 0.25 * (high - low) or height in (low, high):
-            label = f"{height:+.1f} m" if abs(height) >= 0.05 else "0 m"
-            shapes.append(
-                Text(at=(inner - 6, y + 4), text=label, size=12, colour=QUIET, anchor="end")
-            )
-    for curve, colour, width in curves:
-        shapes.append(Line(points=tuple(map(pixel, curve)), colour=colour, width=width))
-    ends = ((inner, "0", "start"), (right - 8, f"{longest:.1f} m along the path", "end"))
-    for x, text, anchor in ends:
-        shapes.append(Text(at=(x, bottom - 4), text=text, size=12, colour=QUIET, anchor=anchor))
+    quiet = partial(Text, size=12, colour=QUIET)
+    shapes: list[Shape] = [heading("Height above the start", (box[0], box[1] + 12))]
+    # The start's own height is named too unless its label would touch another.
+    for height in sorted({low, high, *([0.0] if low + span / 4 < 0 < high - span / 4 else [])}):
+        y = pixel(0, height)[1]
+        shapes.append(Line(points=((left, y), (right, y)), colour=blend(QUIET, 0.25), width=1))
+        shapes.append(quiet(at=(left - 6, y + 4), text=_signed(height), anchor="end"))
+    for curve, (_, colour, width) in zip(curves, walks, strict=True):
+        points = tuple(pixel(gone, height) for gone, height in curve.tolist())
+        shapes.append(Line(points=points, colour=colour, width=width))
+    shapes.append(quiet(at=(left, box[3] - 4), text="0"))
+    shapes.append(
+        quiet(at=(right, box[3] - 4), text=f"{longest:.1f} m along the path", anchor="end")
+    )
     return Layer(name="heights", shapes=tuple(shapes))
 
 
-def _profile(
-    graph: NavGraph, nodes: Sequence[int]
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def _signed(height: float) -> str:
+    return f"{height:+.1f} m" if abs(height) >= 0.05 else "0 m"
+
+
+def _profile(graph: NavGraph, nodes: Sequence[int]) -> Floats:
     places = graph.positions[list(nodes)]
     gone = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(places, axis=0), axis=1))])
     return np.stack([gone, places[:, 2] - places[0, 2]], axis=1)

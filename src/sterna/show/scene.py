@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -111,6 +112,14 @@ def star(centre: Point, radius: float, fill: str, outline: str) -> Polygon:
     return Polygon(points=points, fill=fill, outline=outline, width=1.5)
 
 
+def circle(centre: Point, radius: float) -> tuple[Point, ...]:
+    """Return a closed polyline of 72 sides around a point (pixels)."""
+    angles = (k * math.tau / 72 for k in range(73))
+    return tuple(
+        (centre[0] + radius * math.cos(t), centre[1] + radius * math.sin(t)) for t in angles
+    )
+
+
 def along(points: Sequence[Point], share: float) -> tuple[Point, Point]:
     """Return the point at a share (0-1) of a polyline's length, and the unit direction there."""
     lengths = [math.dist(a, b) for a, b in pairwise(points)]
@@ -161,8 +170,8 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def text_width(text: str, size: int) -> float:
-    """Return the width of a line of text in pixels."""
-    return float(font(size).getlength(text))
+    """Return the width of a line of text in pixels, free of the rounding of small sizes."""
+    return float(font(8 * size).getlength(text)) / 8
 
 
 def one_line(text: str) -> str:
@@ -192,7 +201,12 @@ def _pieces(words: Iterable[str], size: int, width: float) -> Iterable[str]:
     for word in words:
         rest = word
         while text_width(rest, size) > width and len(rest) > 1:
-            fits = max(1, int(len(rest) * width / text_width(rest, size)) - 1)
+            fits = _fitting(rest, size, width)
             yield rest[:fits]
             rest = rest[fits:]
         yield rest
+
+
+def _fitting(word: str, size: int, width: float) -> int:
+    lengths = range(1, len(word))
+    return max(1, bisect(lengths, width, key=lambda count: text_width(word[:count], size)))

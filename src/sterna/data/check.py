@@ -1,0 +1,248 @@
+"""Check a data folder: what is there, is it whole, does it fit together, where to get the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sterna.data.episodes import Episode
+from sterna.data.fgr2r import read_fgr2r
+from sterna.data.layout import Layout, MissingDataError
+from sterna.data.r2r import check_entry, check_episodes, episodes_of, read_r2r
+from sterna.data.r4r import read_r4r
+from sterna.data.sources import (
+    PUBLISHED,
+    PUBLISHED_GRAPHS,
+    PUBLISHED_VLNCE,
+    SOURCES,
+)
+from sterna.data.textobs import observed_scans, read_observations
+from sterna.data.viewfile import HDF5_ERRORS, open_hdf5, unreadable
+from sterna.data.views import ViewStore
+from sterna.errors import InputError
+from sterna.files import read_json
+from sterna.world.graph import NavGraph, load_graph
+
+_SAMPLE = 200
+_READERS = {"r2r": read_r2r, "r4r": read_r4r, "fgr2r": read_fgr2r}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the report. `status`: ok, differs (from the published counts), missing, wrong."""
+
+    source: str
+    what: str
+    status: str
+    found: str
+    published: str = ""
+
+
+@dataclass(kw_only=True)
+class DataReport:
+    """All lines; `ok` when nothing is wrong and there are graphs and at least one annotation."""
+
+    root: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the folder can be worked with: the exit status of ``sterna data check``."""
+        present = {row.source for row in self.rows if row.status in ("ok", "differs")}
+        whole = all(row.status != "wrong" for row in self.rows)
+        return whole and "graphs" in present and bool(present & set(PUBLISHED))
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of the sources of which nothing was found, in the order of `SOURCES`."""
+        present = {row.source for row in self.rows if row.status != "missing"}
+        return [name for name in SOURCES if name not in present]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON values (for ``--json``)."""
+        offers = {name: asdict(SOURCES[name]) for name in self.missing}
+        rows = [asdict(row) for row in self.rows]
+        return {"root": self.root, "ok": self.ok, "rows": rows, "missing": offers}
+
+    def text(self) -> str:
+        """Return the report as a table, followed by where each missing data set is offered."""
+        cells = [("", "what", "found", "as published")]
+        shown = [row for row in self.rows if row.source not in self.missing]
+        cells += [(row.status, row.what, row.found, row.published) for row in shown]
+        widths = [min(70, max(len(row[i]) for row in cells)) for i in range(4)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in cells
+        ]
+        if self.missing:
+            lines += ["", "Not found here, and offered by:"]
+        for name in self.missing:
+            source = SOURCES[name]
+            lines += [
+                f"  {source.name}: {source.size}",
+                f"    {source.where}",
+                f"    {source.terms}",
+            ]
+        verdict = "usable" if self.ok else "NOT usable: see the lines above"
+        return "\n".join([*lines, "", f"{self.root}: {verdict}"])
+
+
+def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataReport:
+    """Check every data set in a folder of any known layout; never raises for bad data inside it.
+
+    Counts are compared with the published ones ("differs" is no fault: your own data may have
+    other counts), paths are walked on the graphs, view stores are checked for shape, NaN and
+    coverage of the graphs (`full` reads every viewpoint, else a sample of 200), text observations
+    for coverage. `InputError` only if `root` is no folder.
+    """
+    layout = Layout(root)
+    report = DataReport(root=str(layout.root))
+    graphs: dict[str, NavGraph] = {}
+    _try(report, "graphs", "graphs", lambda: _check_graphs(layout, graphs))
+    for task, splits in PUBLISHED.items():
+        for split in splits:
+            check = partial(_check_split, layout, task, split, graphs)
+            _try(report, task, f"{task} {split}", check)
+    _try(report, "textobs", "text observations", lambda: _check_textobs(layout, graphs))
+    for path in layout.feature_files():
+        check = partial(_check_views, path, graphs, full)
+        _try(report, "features", f"features {path.name}", check)
+    for split in PUBLISHED_VLNCE:
+        _try(report, "vlnce", f"vlnce {split}", partial(_check_vlnce, layout, split))
+    _try(report, "rxr", "rxr", partial(_check_rxr, layout))
+    return report
+
+
+def _try(report: DataReport, source: str, what: str, check: Callable[[], Row]) -> None:
+    """Add the row a check returns; an absent file is "missing", a faulty one "wrong"."""
+    try:
+        row = check()
+    except InputError as error:
+        absent = isinstance(error, MissingDataError)
+        status, found = ("missing", "") if absent else ("wrong", str(error))
+        row = Row(source=source, what=what, status=status, found=found)
+    report.rows.append(row)
+
+
+def _check_graphs(layout: Layout, graphs: dict[str, NavGraph]) -> Row:
+    folder = layout.connectivity
+    # All or none: a path in a scan whose graph is faulty is not a fault of the path.
+    graphs.update({scan: load_graph(folder, scan) for scan in layout.scans})
+    found = {
+        "scans": len(graphs),
+        "viewpoints": sum(len(graph) for graph in graphs.values()),
+        "edges": sum(len(graph.indices) for graph in graphs.values()) // 2,
+    }
+    published = {name: PUBLISHED_GRAPHS[name] for name in found}
+    return _row("graphs", "graphs", found, published)
+
+
+def _check_split(layout: Layout, task: str, split: str, graphs: Mapping[str, NavGraph]) -> Row:
+    """Read one split with its own reader, count it, and walk its paths on the graphs."""
+    file = layout.annotations(task, split)
+    episodes = _READERS.get(task, _read_reverie)(file, split)
+    warnings = check_episodes(episodes, graphs) if graphs else []
+    paths = {(episode.scan, episode.path_id) for episode in episodes}
+    found = {"paths": len(paths), "instructions": len(episodes)}
+    row = _row(task, f"{task} {split}", found, asdict(PUBLISHED[task][split]))
+    if warnings:
+        row = replace(row, found=f"{row.found}; {len(warnings)} odd distances: {warnings[0]}")
+    return row
+
+
+def _read_reverie(file: os.PathLike[str], split: str) -> list[Episode]:
+    """Episodes of a REVERIE file with its entry ``id`` as path id (one path has many targets)."""
+    entries = read_json(file)
+    if not isinstance(entries, list):
+        raise InputError(f"{file}: expected a JSON list, found {type(entries).__name__}")
+    rows = []
+    for index, entry in enumerate(entries):
+        where = f"{file}: entry {index}"
+        row = entry | {"path_id": entry.get("id")} if isinstance(entry, dict) else entry
+        check_entry(row, where)
+        rows.append(row)
+    return episodes_of(rows, split, str(file))
+
+
+def _check_textobs(layout: Layout, graphs: Mapping[str, NavGraph]) -> Row:
+    folder = layout.textobs
+    seen: set[str] = set()
+    for scan in observed_scans(folder):
+        observations = read_observations(folder, scan)
+        seen.update(f"{scan}_{viewpoint}" for viewpoint in observations.viewpoints)
+    needed = _connected(graphs)
+    found = {"viewpoints": len(seen), "connected": sum(key in seen for key in needed)}
+    row = _row("textobs", "text observations", found, {n: PUBLISHED_GRAPHS[n] for n in found})
+    return _covered(row, needed, seen)
+
+
+def _check_views(path: Path, graphs: Mapping[str, NavGraph], full: bool) -> Row:
+    what = f"features {path.name}"
+    objects = _object_features(path)
+    if objects is not None:
+        found = f"object features of {objects} viewpoints (contents not checked)"
+        return Row(source="features", what=what, status="ok", found=found)
+    with ViewStore.open(path) as store:
+        step = 1 if full else max(1, len(store.keys) // _SAMPLE)
+        store.check(store.keys[::step])
+        checked = "all" if step == 1 else f"a sample of {len(store.keys[::step])}"
+        logits = " + 1000 logits" if store.has_logits else ""
+        found = f"{len(store.keys):,} viewpoints x {store.n_views} x {store.size}{logits}"
+        row = Row(source="features", what=what, status="ok", found=f"{found}, {checked} read")
+        return _covered(row, _connected(graphs), store.keys)
+
+
+def _object_features(path: Path) -> int | None:
+    """Number of viewpoints if this is a file of object features (DUET's ``obj.*.hdf5``)."""
+    with open_hdf5(path) as file:
+        try:
+            first = next(iter(file), None)
+            return None if first is None or "obj_ids" not in file[first].attrs else len(file)
+        except HDF5_ERRORS as error:
+            raise unreadable(str(path), error) from error
+
+
+def _check_vlnce(layout: Layout, split: str) -> Row:
+    file = layout.vlnce(split)
+    value = read_json(file)
+    if not isinstance(value, dict) or not isinstance(value.get("episodes"), list):
+        raise InputError(f"{file}: expected an object with a list of episodes")
+    found = {"episodes": len(value["episodes"])}
+    return _row("vlnce", f"vlnce {split}", found, {"episodes": PUBLISHED_VLNCE[split]})
+
+
+def _check_rxr(layout: Layout) -> Row:
+    found = f"{layout.rxr('train').name} (contents not checked)"
+    return Row(source="rxr", what="rxr train", status="ok", found=found)
+
+
+def _row(source: str, what: str, found: Mapping[str, int], published: Mapping[str, int]) -> Row:
+    status = "ok" if found == published else "differs"
+    told, expected = (", ".join(f"{n:,} {k}" for k, n in d.items()) for d in (found, published))
+    return Row(source=source, what=what, status=status, found=told, published=expected)
+
+
+def _connected(graphs: Mapping[str, NavGraph]) -> list[str]:
+    """Keys of all viewpoints that have an edge: those an agent can stand at."""
+    return [
+        f"{scan}_{viewpoint}"
+        for scan, graph in graphs.items()
+        for viewpoint, degree in zip(graph.viewpoints, np.diff(graph.indptr), strict=True)
+        if degree
+    ]
+
+
+def _covered(row: Row, needed: Collection[str], seen: Collection[str]) -> Row:
+    """Note on a row which viewpoints of the graphs it leaves out; that makes it "wrong"."""
+    have = set(seen)
+    lacking = [key for key in needed if key not in have]
+    if not lacking:
+        return row
+    note = f"{row.found}; no entry for {len(lacking):,} of {len(needed):,} viewpoints of the graphs"
+    return replace(row, status="wrong", found=f"{note}, first {lacking[0]}")

@@ -1,0 +1,191 @@
+"""MiniVLN's second stage: the teacher walks the student's trajectory and explains itself.
+
+Source: MiniVLN (arXiv 2409.18800), eqs. (6)-(9); where the paper is silent the choices stand in
+docs/decisions/minivln-stage2.md.
+
+Legend: B episodes, R rows (decisions), L words, M map slots, D student width, E teacher width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sterna.data.episodes import Episode
+from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
+from sterna.models.agent import PanoramaEncoder, token_batch
+from sterna.models.duet import DUET
+from sterna.models.text import TextMemory
+from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, action_loss
+from sterna.train.packed import Bucket, PackedOutput, navigate_packed
+from sterna.train.task import TaskOutput
+
+IMPOSSIBLE = float("-inf")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Which of the teacher's signals the student learns from, and how much."""
+
+    weight: float = 0.1
+    """KDWeight: multiplies the sum of the three terms (Table V: 0.1)."""
+    text: bool = True
+    """Eq. (6): mean squared error of the language encoders' outputs."""
+    panorama: bool = True
+    """Eq. (7): mean squared error of the panorama means."""
+    fuse: bool = True
+    """Eq. (8): cross entropy of the fused navigation logits, temperature 1."""
+    normalise: bool = False
+    """Divide each squared error by the teacher's mean square, so that terms are of order one."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if not self.weight >= 0:
+            raise InputError(f"distil: weight must be >= 0, found {self.weight}")
+        if self.weight and not (self.text or self.panorama or self.fuse):
+            raise InputError("distil: every term is off; switch one on or set weight 0")
+
+
+def squared_error(student: Tensor, teacher: Tensor, weight: Tensor, *, normalise: bool) -> Tensor:
+    """Return the weighted mean squared error over items.
+
+    sum_i w_i mean_d (t_id - s_id)^2, both [N, E], `weight` [N] (sums to the roll-out weight);
+    divided by the teacher's mean square (no gradient) when `normalise`.
+    """
+    teacher = teacher.detach().float()
+    error = (student.float() - teacher).square().mean(-1)
+    scale = teacher.square().mean().clamp(min=1e-12) if normalise else 1.0
+    return (error * weight).sum() / scale
+
+
+def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return -sum_j softmax(teacher)_j log softmax(student)_j over finite slots, [R].
+
+    Slots that are -inf in both are left out; a slot finite in only one of them is a
+    programming error of the caller (both models must see the same map).
+    """
+    closed = teacher == IMPOSSIBLE
+    target = teacher.detach().float().softmax(-1)
+    logs = student.float().log_softmax(-1).masked_fill(closed, 0.0)
+    return -(target * logs).sum(-1)
+
+
+class DistillTask(ImitationTask):
+    """Imitation plus the teacher's text, panorama and decision.
+
+    The teacher is frozen, in eval mode, and sees the student's own trajectory. What does not depend
+    on the student is computed once: its text outputs per instruction, its panorama per
+    (viewpoint, pose).
+    """
+
+    def __init__(
+        self,
+        student: DUET,
+        teacher: DUET,
+        panoramas: Panoramas,
+        config: ImitationConfig,
+        distill: DistillConfig,
+        *,
+        teacher_panoramas: Panoramas | None = None,
+    ) -> None:
+        """`teacher_panoramas` gives the teacher other features of the same scans (same layout)."""
+        super().__init__(student, panoramas, config)
+        self.distill = distill
+        # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+        self._eyes = PanoramaEncoder(teacher, teacher_panoramas or panoramas, cache=True)
+        self._texts: dict[str, Tensor] = {}
+        width, wide = student.config.hidden_size, teacher.config.hidden_size
+        self.text_map = nn.Linear(width, wide, bias=False)
+        self.panorama_map = nn.Linear(width, wide, bias=False)
+        for linear in (self.text_map, self.panorama_map):
+            nn.init.eye_(linear.weight) if width == wide else nn.init.normal_(
+                linear.weight, std=width**-0.5
+            )
+
+    @property
+    def teacher(self) -> DUET:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def _teacher_text(self, episodes: tuple[Episode, ...]) -> TextMemory:
+        """Return the teacher's reading of instructions, encoding only those not met before."""
+        device = next(self.teacher.parameters()).device
+        fresh = [e for e in episodes if e.instr_id not in self._texts]
+        if fresh:
+            ids, mask = token_batch(fresh)
+            embeds = self.teacher.encode_text(ids.to(device), mask.to(device)).embeds
+            for episode, row in zip(fresh, embeds, strict=True):
+                kept = row[: len(episode.token_ids or ())]
+                self._texts[episode.instr_id] = kept.to("cpu", torch.float32, copy=True)
+        rows = [self._texts[e.instr_id] for e in episodes]
+        embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device, torch.float32)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = torch.arange(embeds.shape[1], device=device) < lengths[:, None]
+        return TextMemory(
+            embeds=embeds,
+            mask=mask,
+            local=self.teacher.local_encoder.encoder.text_memory(embeds),
+            global_=self.teacher.global_encoder.encoder.text_memory(embeds),
+        )
+
+    @torch.no_grad()
+    def explain(self, batch: Recorded, groups: list[Bucket]) -> tuple[PackedOutput, TextMemory]:
+        """Run the teacher over the student's rows."""
+        device = next(self.teacher.parameters()).device
+        self._eyes.model.to(device)
+        text = self._teacher_text(batch.episodes)
+        tokens, mask, means = self._eyes(batch.rows.node, batch.rows.pose)
+        return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
+
+    def forward(self, batch: Recorded) -> TaskOutput:
+        """Return action loss + weight * (L_txt + L_pano + L_fuse), eq. (9)."""
+        output, text, groups = self.run(batch)
+        loss, right = action_loss(output, batch)
+        metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
+        if not self.distill.weight:
+            return TaskOutput(loss, metrics)
+        taught, read = self.explain(batch, groups)
+        terms = self._terms(batch, (output, text), (taught, read))
+        for name, term in terms.items():
+            metrics[name] = float(term.detach())
+        total = torch.stack(list(terms.values())).sum()
+        return TaskOutput(loss + self.distill.weight * total, metrics)
+
+    def _terms(
+        self,
+        batch: Recorded,
+        mine: tuple[PackedOutput, TextMemory],
+        theirs: tuple[PackedOutput, TextMemory],
+    ) -> dict[str, Tensor]:
+        (output, text), (taught, read) = mine, theirs
+        device = output.panorama_mean.device
+        share = torch.from_numpy(batch.episode_share).to(device, torch.float32)
+        each_row = torch.from_numpy(batch.row_share).to(device, torch.float32)
+        terms = {}
+        if self.distill.text:
+            words = text.mask
+            weight = (share / words.sum(1))[:, None].expand(words.shape)[words]
+            terms["text"] = squared_error(
+                self.text_map(text.embeds[words]),
+                read.embeds[words],
+                weight,
+                normalise=self.distill.normalise,
+            )
+        if self.distill.panorama:
+            terms["panorama"] = squared_error(
+                self.panorama_map(output.panorama_mean),
+                taught.panorama_mean,
+                each_row,
+                normalise=self.distill.normalise,
+            )
+        if self.distill.fuse:
+            parts = [
+                (soft_cross_entropy(s.fused, t.fused) * each_row[torch.from_numpy(b.index)]).sum()
+                for (b, s), (_, t) in zip(output.parts, taught.parts, strict=True)
+            ]
+            terms["fuse"] = torch.stack(parts).sum()
+        return terms

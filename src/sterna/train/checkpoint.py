@@ -1,0 +1,103 @@
+"""Training state on disk: whole or absent, and checked before it is believed."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sterna.errors import InputError
+from sterna.files import find_file, write_bytes
+
+FORMAT = "sterna-training-state-1"
+
+
+class CheckpointError(InputError):
+    """A checkpoint that cannot be continued; the message ends with a table of what differs."""
+
+
+def save_state(
+    path: str | Path,
+    modules: Mapping[str, nn.Module],
+    optimizer: torch.optim.Optimizer,
+    progress: Mapping[str, Any],
+) -> None:
+    """Write weights, optimiser state and progress as one file, atomically."""
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "modules": {name: module.state_dict() for name, module in modules.items()},
+            "optimizer": optimizer.state_dict(),
+            "progress": json.dumps(dict(progress)),
+        },
+        buffer,
+    )
+    write_bytes(path, buffer.getvalue())
+
+
+def load_state(
+    path: str | Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Restore what `save_state` wrote and return its progress.
+
+    Raises `CheckpointError` for a truncated or foreign file and for weights of another model
+    (with a table of missing, extra and mis-shaped keys); then nothing has been changed.
+    """
+    file = find_file(path)
+    state = _read(file)
+    differences = [
+        row
+        for name, module in modules.items()
+        for row in compare(module.state_dict(), state["modules"].get(name, {}))
+    ]
+    if differences:
+        lines = [f"  {row}" for row in differences[:20]]
+        if len(differences) > 20:
+            lines.append(f"  ... and {len(differences) - 20} more")
+        raise CheckpointError(
+            f"{file}: {len(differences)} keys do not fit this model; resume with the configuration "
+            "that wrote it, or choose another --out\n" + "\n".join(lines)
+        )
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    progress: dict[str, Any] = json.loads(state["progress"])
+    return progress
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"{file}: not a whole training state ({reason}); delete it and start again\n"
+            f"  expected: {FORMAT}\n  found:    {file.stat().st_size} bytes of something else"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        keys = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state)
+        raise CheckpointError(
+            f"{file}: a checkpoint of another program, not a training state\n"
+            f"  expected: format {FORMAT}\n  found:    {keys}"
+        )
+    return state
+
+
+def compare(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Return one line for every key that is missing, extra or of another shape."""
+    rows = [f"missing    {k} {tuple(v.shape)}" for k, v in expected.items() if k not in found]
+    rows += [f"extra      {k} {tuple(v.shape)}" for k, v in found.items() if k not in expected]
+    rows += [
+        f"mis-shaped {k} expected {tuple(v.shape)}, found {tuple(found[k].shape)}"
+        for k, v in expected.items()
+        if k in found and found[k].shape != v.shape
+    ]
+    return rows

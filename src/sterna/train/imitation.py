@@ -1,0 +1,229 @@
+"""Imitation in DUET's way: teacher forcing plus DAgger with an expert, in one packed pass.
+
+Every iteration learns from two batches: demonstrations (the annotated path is followed, labels are
+its next nodes) and explorations (actions are drawn from the policy, labels are the expert's).
+
+Legend: B episodes, R rows (decisions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sterna.data.episodes import Episode
+from sterna.envs.graph_env import GraphEnv, Panoramas
+from sterna.errors import InputError
+from sterna.models.agent import Agent, token_batch
+from sterna.models.duet import DUET
+from sterna.models.text import TextMemory
+from sterna.models.topomap import MapRows, TopoMap
+from sterna.models.walk import MAX_STEPS, Choose, Walk, sample_with, walk
+from sterna.train.experts import (
+    follow_path,
+    goal_nodes,
+    ndtw_expert,
+    reference_nodes,
+    shortest_path_expert,
+)
+from sterna.train.packed import Bucket, PackedOutput, buckets, packed_pass
+from sterna.train.task import TaskOutput
+from sterna.world.geometry import Floats, Ints
+
+Expert = Literal["spl", "ndtw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationConfig:
+    """How demonstrations and explorations make a loss."""
+
+    ml_weight: float = 0.2
+    """Weight of the demonstrations beside explorations (DUET 0.2, ScaleVLN 0.15)."""
+    expert: Expert = "spl"
+    """Labels of explorations: shortest way over the map to the goal, or best nDTW."""
+    max_steps: int = MAX_STEPS
+    """Decisions an episode at most."""
+    explore_with_dropout: bool = False
+    """Draw actions from the policy in training mode, as DUET does, not from the policy itself."""
+    buckets: int = 3
+    """Groups of similar map size in the packed pass (speed only)."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.ml_weight < 0 or self.max_steps < 1 or self.buckets < 1:
+            raise InputError(
+                "imitation: ml_weight must be >= 0, max_steps and buckets >= 1; found "
+                f"{self.ml_weight}, {self.max_steps}, {self.buckets}"
+            )
+        if self.expert not in ("spl", "ndtw"):
+            raise InputError(f"imitation: expert must be spl or ndtw, found {self.expert!r}")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Decisions to learn from: `rows` (agents count through `episodes`), `labels` [R] slots.
+
+    `weight` [R] multiplies each row's cross entropy (roll-out weight / episodes of the roll-out).
+    `row_share` [R] and `episode_share` [B] spread the roll-out weight evenly over its rows and over
+    its episodes: the weights of means over decisions and over episodes.
+    """
+
+    episodes: tuple[Episode, ...]
+    rows: MapRows
+    labels: Ints
+    weight: Floats
+    row_share: Floats
+    episode_share: Floats
+
+
+def record(
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+    choose: Choose | None,
+    *,
+    agent: Agent | None = None,
+    text: TextMemory | None = None,
+    config: ImitationConfig,
+) -> tuple[MapRows, Ints, Walk]:
+    """Walk episodes and label every decision; returns rows, labels [R] and the walk.
+
+    Without `choose` the annotated path is followed and gives the labels. Otherwise `agent` walks
+    as `choose` says, and the expert labels each state. Episodes end on the goal, whatever is
+    chosen, as in DUET's training.
+    """
+    atlas = panoramas.atlas
+    references = reference_nodes(atlas, episodes)
+    goals = goal_nodes(references)
+
+    def on_goal(rows: MapRows) -> np.ndarray:
+        there: np.ndarray = rows.node == goals[rows.agent]
+        return there
+
+    def at_end(rows: MapRows) -> np.ndarray:
+        lengths = np.array([len(r) for r in references])
+        last: np.ndarray = rows.step + 1 >= lengths[rows.agent]
+        return last
+
+    def prepare(topomap: TopoMap) -> None:
+        if agent is not None:
+            agent.reset(episodes, topomap, text)
+
+    follow = choose is None
+    done = walk(
+        agent,
+        GraphEnv(panoramas),
+        episodes,
+        choose or (lambda rows, logits: follow_path(rows, references)),
+        max_steps=max(config.max_steps, *map(len, references)) if follow else config.max_steps,
+        ends_at=at_end if follow else on_goal,
+        keep=True,
+        prepare=prepare if agent is not None else None,
+    )
+    rows = MapRows.concatenate(done.rows)
+    if follow:
+        return rows, np.concatenate(done.choices), done
+    if config.expert == "spl":
+        return rows, shortest_path_expert(atlas, rows, goals), done
+    walked = [
+        np.concatenate([np.array(h, np.int64) for h in done.hops[a][: t + 1]])
+        for a, t in zip(rows.agent, rows.step, strict=True)
+    ]
+    return rows, ndtw_expert(atlas, rows, references, walked), done
+
+
+class ImitationTask(nn.Module):
+    """Imitation of the expert; the policy, its world, and the loss."""
+
+    def __init__(self, policy: DUET, panoramas: Panoramas, config: ImitationConfig) -> None:
+        """Own a policy; `panoramas` is the world of the training scans."""
+        super().__init__()
+        self.policy, self.panoramas, self.config = policy, panoramas, config
+        self.table = torch.from_numpy(panoramas.features)
+
+    def collect(
+        self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats
+    ) -> Recorded:
+        """Record both roll-outs; `draws` [max_steps, B] are uniform numbers for the actions."""
+        parts: list[tuple[MapRows, Ints, float, int]] = []
+        if demonstrations:
+            rows, labels, _ = record(self.panoramas, demonstrations, None, config=self.config)
+            weight = self.config.ml_weight if explorations else 1.0
+            parts.append((rows, labels, weight, len(demonstrations)))
+        if explorations:
+            rows, labels = self._explore(explorations, draws)
+            parts.append((rows, labels, 1.0, len(explorations)))
+        return _joined((*demonstrations, *explorations), parts)
+
+    def _explore(self, episodes: Sequence[Episode], draws: Floats) -> tuple[MapRows, Ints]:
+        def choose(rows: MapRows, logits: np.ndarray) -> Ints:
+            return sample_with(lambda n: draws[int(rows.step[0]), rows.agent])(rows, logits)
+
+        training = self.policy.training
+        self.policy.train(training and self.config.explore_with_dropout)
+        with torch.no_grad():
+            agent = Agent(self.policy, self.panoramas, cache=False)
+            rows, labels, _ = record(
+                self.panoramas, episodes, choose, agent=agent, config=self.config
+            )
+        self.policy.train(training)
+        return rows, labels
+
+    def run(self, batch: Recorded) -> tuple[PackedOutput, TextMemory, list[Bucket]]:
+        """Run the policy over recorded rows, with gradient."""
+        device = next(self.policy.parameters()).device
+        ids, mask = token_batch(batch.episodes)
+        text = self.policy.encode_text(ids.to(device), mask.to(device))
+        tokens = int(self.panoramas.lengths[batch.rows.node].max())
+        groups = list(buckets(batch.rows, tokens, self.config.buckets))
+        output = packed_pass(self.policy, self.panoramas, self.table, text, batch.rows, groups)
+        return output, text, groups
+
+    def forward(self, batch: Recorded) -> TaskOutput:
+        """Return the imitation loss of recorded rows."""
+        output, _, _ = self.run(batch)
+        loss, right = action_loss(output, batch)
+        return TaskOutput(
+            loss, {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
+        )
+
+
+def _joined(
+    episodes: tuple[Episode, ...], parts: list[tuple[MapRows, Ints, float, int]]
+) -> Recorded:
+    shifted, weights, row_shares, shares, first = [], [], [], [], 0
+    for rows, _, weight, count in parts:
+        fields = vars(rows) | {"agent": rows.agent + first}
+        shifted.append(MapRows(**fields))
+        weights.append(np.full(len(rows), weight / count))
+        row_shares.append(np.full(len(rows), weight / len(rows)))
+        shares.append(np.full(count, weight / count))
+        first += count
+    return Recorded(
+        episodes=episodes,
+        rows=MapRows.concatenate(shifted),
+        labels=np.concatenate([labels for _, labels, _, _ in parts]),
+        weight=np.concatenate(weights),
+        row_share=np.concatenate(row_shares),
+        episode_share=np.concatenate(shares),
+    )
+
+
+def action_loss(output: PackedOutput, batch: Recorded) -> tuple[Tensor, float]:
+    """Return DUET's loss and the share of decisions that agree with the labels.
+
+    Loss = sum over roll-outs of weight * sum over steps of CE(fused logits, label) / batch size.
+    """
+    losses, right = [], 0.0
+    for index, fused in output.fused():
+        labels = torch.from_numpy(batch.labels[index]).to(fused.device)
+        weight = torch.from_numpy(batch.weight[index]).to(fused.device, torch.float32)
+        entropy = functional.cross_entropy(fused.float(), labels, reduction="none")
+        losses.append((entropy * weight).sum())
+        right += float((fused.detach().argmax(1) == labels).sum())
+    return torch.stack(losses).sum(), right / len(batch.rows)

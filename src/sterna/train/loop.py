@@ -1,0 +1,255 @@
+"""The training loop of imitation and distillation: resumable, logged, early to evaluate."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from tqdm import tqdm
+
+from sterna.data.episodes import Episode
+from sterna.errors import InputError
+from sterna.files import write_json
+from sterna.train.checkpoint import load_state, save_state
+from sterna.train.imitation import ImitationTask
+from sterna.train.log import RunLog
+from sterna.train.schedule import Batches, OptimizerConfig, uniform_draws
+from sterna.train.task import TaskOutput
+
+Scores = dict[str, float]
+"""Means of an evaluation, rates from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How long, how big, how often."""
+
+    iterations: int = 200_000
+    """Optimiser steps."""
+    batch_size: int = 8
+    """Episodes of each of the two roll-outs, over all processes."""
+    warm_start: int = 0
+    """First iterations that learn from demonstrations alone."""
+    length_window: int = 1
+    """Batches' worth of episodes sorted by length together (less padding); 1: plain shuffling."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast; pays on GPUs and on CPUs with AMX."""
+    log_every: int = 50
+    """Iterations between log entries."""
+    eval_every: int = 1000
+    """Iterations between evaluations on the selection split (and at the end)."""
+    save_every: int = 500
+    """Iterations between training states."""
+    select_by: Literal["SPL", "SR", "SR+SPL", "last"] = "SPL"
+    """Score of the selection split that names the best weights; last: no selection."""
+    seed: int = 0
+    """Seed of weights, order, actions and dropout."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name in ("iterations", "batch_size", "log_every", "eval_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"loop: {name} must be at least 1, found {getattr(self, name)}")
+        if self.precision not in ("fp32", "bf16"):
+            raise InputError(f"loop: precision must be fp32 or bf16, found {self.precision!r}")
+
+    def criterion(self, scores: Scores) -> float:
+        """Return the number that selection maximises."""
+        if self.select_by == "last":
+            return math.nan
+        return sum(scores[name] for name in self.select_by.split("+"))
+
+
+@dataclass
+class Progress:
+    """Where a run stands; what a training state holds beside the weights."""
+
+    iteration: int = 0
+    best: float = -math.inf
+    best_iteration: int = -1
+    seconds: float = 0.0
+    scores: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Runs an imitation or distillation task to its last iteration, from wherever it stopped.
+
+    `evaluate` scores the policy on the selection split; `keep` is called with "best" or "last" to
+    save the policy. Everything random is a function of (seed, iteration), so that weights after
+    iteration N do not depend on how often the run was killed.
+    """
+
+    def __init__(
+        self,
+        task: ImitationTask,
+        episodes: Sequence[Episode],
+        folder: str | Path,
+        loop: LoopConfig,
+        optimizer: OptimizerConfig,
+        *,
+        evaluate: Callable[[], Scores] | None = None,
+        keep: Callable[[str], None] | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        """Prepare a run in `folder`; an existing training state there is continued."""
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="bf16" if loop.precision == "bf16" else "no",
+        )
+        self.task, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
+        self.evaluate, self.keep = evaluate, keep
+        self.optimizer = _adamw(task, optimizer)
+        self.progress = Progress()
+        self._check_config(config or {})
+        if self.state_file.exists():
+            values = load_state(self.state_file, {"task": task}, self.optimizer)
+            self.progress = Progress(**values)
+        task.to(self.accelerator.device)
+        self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
+        share = {
+            "part": self.accelerator.process_index,
+            "parts": self.accelerator.num_processes,
+            "window": loop.length_window,
+        }
+        self.batches = [
+            Batches(episodes, loop.batch_size, loop.seed, stream=stream, **share)
+            for stream in (0, 1)
+        ]
+
+    @property
+    def state_file(self) -> Path:
+        """Where the training state lies."""
+        return self.folder / "state.pt"
+
+    def _check_config(self, config: dict[str, Any]) -> None:
+        path = self.folder / "config.json"
+        wanted = json.loads(json.dumps(config))
+        if self.state_file.exists() and path.exists():
+            found = json.loads(path.read_text("utf-8"))
+            changed = sorted(
+                k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)
+            )
+            if changed:
+                raise InputError(
+                    f"{self.folder}: holds a run with another configuration (different: "
+                    f"{', '.join(changed)}); give another --out, or delete the folder"
+                )
+        elif self.accelerator.is_main_process:
+            write_json(path, wanted)
+
+    def run(self) -> Progress:
+        """Train to the end and return the progress."""
+        log = RunLog(self.folder, iteration=self.progress.iteration)
+        bar = tqdm(
+            total=self.loop.iterations,
+            initial=self.progress.iteration,
+            desc=self.folder.name,
+            unit="it",
+            disable=not self.accelerator.is_main_process,
+        )
+        began = time.perf_counter() - self.progress.seconds
+        while self.progress.iteration < self.loop.iterations:
+            output, norm = self._iterate(self.progress.iteration)
+            self.progress.iteration += 1
+            self.progress.seconds = time.perf_counter() - began
+            bar.update()
+            bar.set_postfix(loss=f"{float(output.loss.detach()):.3f}", refresh=False)
+            self._after(log, output, norm)
+        bar.close()
+        log.close()
+        return self.progress
+
+    def _iterate(self, iteration: int) -> tuple[TaskOutput, float]:
+        loop = self.loop
+        torch.manual_seed(_mix(loop.seed, iteration, self.accelerator.process_index))
+        self.task.train()
+        rate = self.options.rate(iteration, loop.iterations)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        shown = self.batches[0][iteration]
+        tried = [] if iteration < loop.warm_start else self.batches[1][iteration]
+        shape = (self.task.config.max_steps, max(1, len(tried)))
+        stream = 2 + self.accelerator.process_index
+        with self.accelerator.autocast():
+            batch = self.task.collect(
+                shown, tried, uniform_draws(loop.seed, stream, iteration, shape)
+            )
+            output: TaskOutput = self.model(batch)
+        if not bool(torch.isfinite(output.loss)):
+            raise InputError(
+                f"iteration {iteration}: the loss is {float(output.loss)}; lower the learning "
+                "rate, or check the view features with `sterna data check`"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.accelerator.backward(output.loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self.optimizer.step()
+        return output, float(norm)
+
+    def _after(self, log: RunLog, output: TaskOutput, norm: float) -> None:
+        done, loop = self.progress.iteration, self.loop
+        last = done == loop.iterations
+        if self.accelerator.is_main_process and (done % loop.log_every == 0 or last):
+            rate = self.options.rate(done - 1, loop.iterations)
+            log.write(
+                "train",
+                done,
+                output.metrics | {"loss": float(output.loss.detach()), "norm": norm, "rate": rate},
+            )
+        if self.evaluate is not None and (done % loop.eval_every == 0 or last):
+            self._select(log, self.evaluate())
+        if self.accelerator.is_main_process and (done % loop.save_every == 0 or last):
+            if self.keep is not None and last:
+                self.keep("last")
+            values = vars(self.progress)
+            save_state(self.state_file, {"task": self.task}, self.optimizer, values)
+        self.accelerator.wait_for_everyone()
+
+    def _select(self, log: RunLog, scores: Scores) -> None:
+        done = self.progress.iteration
+        if self.accelerator.is_main_process:
+            log.write("select", done, scores)
+        self.progress.scores.append({"iteration": done, **scores})
+        value = self.loop.criterion(scores)
+        better = value >= self.progress.best or self.loop.select_by == "last"
+        if better and self.keep is not None and self.accelerator.is_main_process:
+            self.progress.best, self.progress.best_iteration = value, done
+            if self.loop.select_by == "last":
+                self.progress.best = -math.inf
+            self.keep("best")
+
+
+def _mix(*numbers: int) -> int:
+    """Return one 63-bit seed from several small integers (splitmix-like, fixed for ever)."""
+    state = 0x9E3779B97F4A7C15
+    for number in numbers:
+        state = (state ^ (number + 0x632BE59BD9B4E019)) * 0xBF58476D1CE4E5B9 % 2**64
+        state ^= state >> 31
+    return state >> 1
+
+
+def _adamw(task: nn.Module, options: OptimizerConfig) -> torch.optim.AdamW:
+    language, rest = [], []
+    for name, parameter in task.named_parameters():
+        if parameter.requires_grad:
+            slow = name.startswith(("policy.embeddings.", "policy.lang_encoder."))
+            (language if slow else rest).append(parameter)
+    groups = [
+        {"params": rest, "factor": 1.0},
+        {"params": language, "factor": options.language_rate},
+    ]
+    return torch.optim.AdamW(
+        groups,
+        lr=options.learning_rate,
+        betas=options.betas,
+        weight_decay=options.weight_decay,
+        fused=True,
+    )
