@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden import LIVELY, formula_model, rng
 from torch import Tensor
 
+from golden import LIVELY, formula_model, rng
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET, NavigationOutput
 from sterna.models.panorama import PanoramaOutput

@@ -70,7 +70,9 @@ def test_wrapped_text_fits(text, lines):
 
 def test_wrap_marks_what_it_cuts_and_breaks_endless_words():
     assert wrap("word " * 100, 18, 200, 2)[-1].endswith(" ...")
-    assert len(wrap("x" * 200, 18, 200, 20)) > 3
+    endless = wrap("W" * 40 + "i" * 200, 18, 200, 20)
+    assert len(endless) > 3
+    assert all(text_width(row, 18) <= 200 for row in endless)
     assert wrap("", 18, 200, 2) == []
 
 

@@ -50,12 +50,12 @@ def attend(
     """
     bias = bias.to(query.dtype)
     if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
-        context, scores = _Attention.apply(query, key, value, bias, dropout)
+        context, scores = _Attention.apply(  # type: ignore[no-untyped-call]
+            query, key, value, bias, dropout
+        )
         return merge_heads(context), scores if details else None
     scores = raw_scores(query, key) if details else None
-    context = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=bias, dropout_p=dropout
-    )
+    context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     return merge_heads(context), scores
 
 
@@ -97,7 +97,7 @@ class _Attention(torch.autograd.Function):
         return context.view(query.shape), scores
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, extra: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor | None, extra: Tensor | None) -> tuple[Tensor | None, ...]:
         q, k, v, probability, kept, mask = ctx.saved_tensors
         scale = 1.0 / math.sqrt(q.shape[-1])
         shape, d_scores, d_value, d_bias = probability.shape, None, None, None
@@ -131,7 +131,7 @@ class _GatherRows(torch.autograd.Function):
         return x.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         which = F.one_hot(index, ctx.count).to(grad.dtype)
         total = torch.mm(which.t(), grad.reshape(len(index), -1))
@@ -144,5 +144,5 @@ def gather_rows(x: Tensor, index: Tensor) -> Tensor:
     An indexed addition in the backward pass is slow on a CPU; the product with a one-hot matrix
     [B, R] is not.
     """
-    out: Tensor = _GatherRows.apply(x, index)
+    out: Tensor = _GatherRows.apply(x, index)  # type: ignore[no-untyped-call]
     return out

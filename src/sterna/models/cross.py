@@ -6,6 +6,8 @@ STOP), D width, H heads, E = D / H.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,10 @@ class CrossLayer(nn.Module):
         x, scores = self.visn_self_att(x, bias, details=details)
         return self.visn_output(self.visn_inter(x), x), scores
 
+    def context_memory(self, context: Tensor) -> KeyValue:
+        """Return keys and values [B, H, L, E] of the cross-attention for its context."""
+        return self.visual_attention.projections.keys_values(context)
+
     def forward_lang2visn(
         self,
         words: Tensor,
@@ -63,7 +69,7 @@ class CrossLayer(nn.Module):
         details: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
         """Update words [R, L, D] from visual tokens [R, Q, D]; scores are of `lang_self_att`."""
-        context = self.visual_attention.projections.keys_values(visual)
+        context = self.context_memory(visual)
         words, _ = self.visual_attention(words, visual_bias, context)
         words, scores = self.lang_self_att(words, word_bias, details=details)
         return self.lang_output(self.lang_inter(words), words), scores
@@ -77,11 +83,14 @@ class CrossStack(nn.Module):
         super().__init__()
         self.x_layers = nn.ModuleList(CrossLayer(config) for _ in range(config.cross_layers))
 
+    def _layers(self) -> Iterator[CrossLayer]:
+        for layer in self.x_layers:
+            assert isinstance(layer, CrossLayer)
+            yield layer
+
     def text_memory(self, words: Tensor) -> tuple[KeyValue, ...]:
         """Return keys and values [B, H, L, E] of the text for every layer."""
-        return tuple(
-            layer.visual_attention.projections.keys_values(words) for layer in self.x_layers
-        )
+        return tuple(layer.context_memory(words) for layer in self._layers())
 
     def forward(
         self,
@@ -95,7 +104,7 @@ class CrossStack(nn.Module):
         """Run the visual branch over x [R, Q, D]."""
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
-        for layer, memory in zip(self.x_layers, text, strict=True):
+        for layer, memory in zip(self._layers(), text, strict=True):
             x, layer_scores = layer(x, bias, memory, text_bias, details=details)
             if layer_scores is not None:
                 scores.append(layer_scores)
@@ -114,7 +123,7 @@ class CrossStack(nn.Module):
         """Run the text branch over words [R, L, D]; the visual tokens stay as they are."""
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
-        for layer in self.x_layers:
+        for layer in self._layers():
             words, layer_scores = layer.forward_lang2visn(
                 words, word_bias, visual, visual_bias, details=details
             )

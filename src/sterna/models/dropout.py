@@ -59,7 +59,7 @@ class _Drop(torch.autograd.Function):
         return apply_mask(x, mask, scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return apply_mask(grad, ctx.saved_tensors[0], ctx.scale), None, None
 
 
@@ -74,7 +74,7 @@ class _DropAdd(torch.autograd.Function):
         return torch.addcmul(residual, x, mask)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         return apply_mask(grad, ctx.saved_tensors[0], ctx.scale), grad, None, None
 
 
@@ -102,15 +102,16 @@ class FastDropout(nn.Module):
         if x.device.type != "cpu":
             return F.dropout(x, self.rate)
         mask = keep_mask(x.shape, self.rate, x.dtype)
-        out: Tensor = _Drop.apply(x, mask, keep_scale(self.rate))
+        out: Tensor = _Drop.apply(x, mask, keep_scale(self.rate))  # type: ignore[no-untyped-call]
         return out
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return residual + dropout(x) in one pass less."""
         if self.rate == 0.0 or x.device.type != "cpu" or x.dtype != residual.dtype:
-            return residual + self(x)
+            return residual + self.forward(x)
         mask = keep_mask(x.shape, self.rate, x.dtype)
-        out: Tensor = _DropAdd.apply(x, residual, mask, keep_scale(self.rate))
+        scale = keep_scale(self.rate)
+        out: Tensor = _DropAdd.apply(x, residual, mask, scale)  # type: ignore[no-untyped-call]
         return out
 
     def extra_repr(self) -> str:

@@ -20,6 +20,8 @@ from sterna.models.layers import Head, key_bias
 from sterna.models.panorama import ImageEmbeddings, PanoramaOutput
 from sterna.models.text import TextEncoder, TextMemory, WordEmbeddings, image_type, init_weights
 
+__all__ = ["DUET", "LanguageOutput", "NavigationOutput", "PanoramaOutput", "TextMemory", "fuse"]
+
 NEVER = float("-inf")
 """Logit of a slot that cannot be chosen."""
 

@@ -31,9 +31,11 @@ class WordEmbeddings(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embed word ids [B, L] as [B, L, D]."""
-        fixed = self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
+        fixed = (
+            self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
+        )
         normed: Tensor = self.LayerNorm(self.word_embeddings(ids) + fixed)
-        return self.dropout(enter(normed))
+        return self.dropout.forward(enter(normed))
 
 
 class TextLayer(nn.Module):

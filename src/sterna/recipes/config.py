@@ -1,0 +1,93 @@
+"""Full, typed configurations of runs; every recipe is a function that returns one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sterna.errors import InputError
+from sterna.minivln.stage2 import DistillConfig
+from sterna.models.config import DuetConfig
+from sterna.train.imitation import ImitationConfig
+from sterna.train.loop import LoopConfig
+from sterna.train.schedule import OptimizerConfig
+
+DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which episodes and which observations."""
+
+    task: Literal["r2r", "r4r"] = "r2r"
+    """Annotations to read."""
+    views: str = "text"
+    """"text": text observations, embedded once; otherwise an HDF5 file or its name in the data."""
+    feature_size: int | None = None
+    """Width of a view feature, where the file's width alone does not tell."""
+    encoder: str = DEFAULT_ENCODER
+    """Sentence encoder (name or folder): embeds text observations and gives the tokeniser."""
+    max_words: int = 200
+    """Word pieces an instruction is cut to, [CLS] and [SEP] included."""
+    blind: bool = False
+    """Control: view features are zeros, in training and at evaluation."""
+    cache: Path | None = None
+    """Folder for embedded text observations; default ~/.cache/sterna."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Where the weights begin."""
+
+    weights: Path | None = None
+    """A saved policy, or a DUET / ScaleVLN checkpoint; None: begin from random weights."""
+    language: str | None = None
+    """BERT-family folder (or encoder name) that fills embeddings and language layers."""
+    word_table: bool = False
+    """Word vectors from the sentence encoder, reduced to the model's width; the view projection
+    begins with the same reduction, so that words and captions agree from the start."""
+    aligned: bool = False
+    """Cross-attention keys begin equal to queries: attention starts as similarity."""
+    spread: float | None = None
+    """Standard deviation of random weights; None: 0.02 as BERT, 0: one over root of width."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Which split selects the weights."""
+
+    split: str = "val_seen"
+    """Selection split."""
+    episodes: int | None = None
+    """Every k-th episode so that about this many are walked; None: all."""
+    batch_size: int = 64
+    """Episodes walked side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run of one policy by imitation."""
+
+    model: DuetConfig = field(default_factory=DuetConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    select: EvalConfig = field(default_factory=EvalConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillRun(TrainConfig):
+    """A training run of a student beside a teacher (MiniVLN stage 2)."""
+
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    teacher: Path | None = None
+    """Saved policy of the teacher (the folder `best` or `last` of its run)."""
+
+    def need_teacher(self) -> Path:
+        """Return the teacher's folder; `InputError` if none was named."""
+        if self.teacher is None:
+            raise InputError("distil: no teacher; name its folder, for example --teacher RUN/best")
+        return self.teacher
