@@ -10,6 +10,7 @@ slots, M map nodes, F view feature width, D width, H heads, E = D / H.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -154,8 +155,8 @@ class DUET(nn.Module):
 
         `text` has R rows (see `TextMemory.rows`). `panorama` [R, V, D] and `panorama_mask` [R, V]
         come from `encode_panorama`; `start_and_candidate_positions` [R, 1 + V, 14] is the start
-        node's 7-d position on every token (STOP too), then the candidate's own (0 elsewhere); it may
-        end after the candidates, [R, 1 + C, 14], the other tokens being like STOP.
+        node's 7-d position on every token (STOP too), then the candidate's own (0 elsewhere);
+        it may end after the candidates, [R, 1 + C, 14], the other tokens being like STOP.
         `candidate_nodes` int64 [R, C] gives the map slot 1 .. M of each candidate, 0 for padding;
         candidates are the first C panorama tokens, distinct nodes. Map axis: slot 0 is STOP.
         `node_features` [R, 1 + M, D] (STOP zeros), `node_steps` int64 (last visit + 1, else 0),
@@ -223,6 +224,19 @@ class DUET(nn.Module):
         return LanguageOutput(
             nodes + local, global_scores, global_hidden, local_scores, local_hidden
         )
+
+    def save_pretrained(self, folder: str | Path, *, notes: str = "") -> Path:
+        """Write weights, sizes, a probe and a card; see `pretrained.save_pretrained`."""
+        from sterna.models import pretrained  # it builds models, so it imports this module
+
+        return pretrained.save_pretrained(self, folder, notes=notes)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, check: bool = True) -> DUET:
+        """Load what `save_pretrained` wrote, strictly, in eval mode; raises `InputError`."""
+        from sterna.models import pretrained
+
+        return pretrained.from_pretrained(folder, check=check)
 
     def _object_logits(self, local: Tensor, object_mask: Tensor | None) -> Tensor | None:
         if object_mask is None or self.og_head is None:

@@ -14,7 +14,7 @@ from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
 
 MASKED = -10000.0
-"""Added to the scores of padded keys (BERT's constant; finite, so that an empty row stays finite)."""
+"""Added to the scores of padded keys (BERT's constant; finite, so an empty row stays finite)."""
 
 KeyValue = tuple[Tensor, Tensor]
 """Keys and values of one attention, each [R, H, K, E]."""
@@ -41,7 +41,7 @@ def enter(x: Tensor) -> Tensor:
 
 
 def split_packed(packed: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Split [R, K, 3 D], thirds being queries, keys, values, into three [R, H, K, E] in one copy."""
+    """Split [R, K, 3 D] (queries, keys, values) into three [R, H, K, E] in one copy."""
     rows, tokens, width = packed.shape
     parts = packed.view(rows, tokens, 3, heads, width // (3 * heads)).permute(2, 0, 3, 1, 4)
     query, key, value = parts.contiguous().unbind(0)

@@ -68,7 +68,7 @@ class TextEncoder(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor, *, details: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return (output [B, L, D], scores per layer, output per layer); tuples empty by default."""
+        """Return (output [B, L, D], scores per layer, output per layer); tuples maybe empty."""
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
         for layer in self.layer:

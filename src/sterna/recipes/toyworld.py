@@ -85,9 +85,10 @@ def write_toy_world(
 
 
 def word_vectors() -> dict[str, NDArray[np.float64]]:
-    """Fixed vector [32] of every landmark word, the same for all seeds."""
-    table = np.random.default_rng(36).normal(size=(len(COLOURS) + len(OBJECTS), FEATURE_SIZE))
-    return dict(zip(COLOURS + OBJECTS, table / math.sqrt(2.0), strict=True))
+    """Fixed vector [32] of every landmark word, orthogonal, of length 4, the same for all seeds."""
+    words = COLOURS + OBJECTS
+    table = np.random.default_rng(36).normal(size=(FEATURE_SIZE, len(words)))
+    return dict(zip(words, 4.0 * np.linalg.qr(table)[0].T, strict=True))
 
 
 def toy_tokenizer() -> Tokenizer:

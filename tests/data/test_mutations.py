@@ -1,0 +1,192 @@
+"""10,000 damaged files: every reader either reads them or raises one clear `InputError`."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sterna.data.fgr2r import read_fgr2r
+from sterna.data.r2r import check_episodes, load_graphs, read_r2r
+from sterna.data.r4r import read_r4r
+from sterna.data.textobs import read_observations
+from sterna.data.views import ViewStore, write_views
+from sterna.errors import InputError
+from sterna.files import read_json
+
+R2R = {
+    "scan": "house",
+    "path_id": 7,
+    "path": ["a", "b"],
+    "heading": 0.5,
+    "distance": 4.0,
+    "instructions": ["go on", "walk"],
+    "instr_encodings": [[101, 102], [101, 5, 102]],
+}
+FGR2R = R2R | {
+    "new_instructions": "[[['go', 'on']], [['walk']]]",
+    "chunk_view": [[[1, 2]], [[1, 1]]],
+}
+R4R = R2R | {
+    "first_path_id": 1,
+    "second_path_id": 2,
+    "shortest_path": ["a", "b"],
+    "shortest_path_distance": 3.0,
+}
+TEXTS = {"v": ["caption"] * 8, "w": ["other"] * 8}
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(), max_size=6),
+    st.sampled_from([[], {}, [[]], "[", "\ud800", "../x", "a\nb", 10**400, [None], [{}]]),
+)
+# A way down the value (child numbers), what to do there, and with what.
+CHANGES = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 20), max_size=4),
+        st.sampled_from(["replace", "delete", "double"]),
+        LEAVES,
+    ),
+    min_size=1,
+    max_size=3,
+)
+DAMAGE = st.tuples(
+    st.floats(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8)
+)
+
+
+def quick(examples: int) -> Callable[[Any], Any]:
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=checks,
+    )
+
+
+def mutate(value: Any, changes: list[tuple[list[int], str, Any]]) -> Any:
+    """Apply each change at the end of its way; a change at the root replaces everything."""
+    box = [copy.deepcopy(value)]
+    for way, action, leaf in changes:
+        parent: Any = box
+        key: Any = 0
+        for step in way:
+            child = parent[key]
+            if not isinstance(child, list | dict) or not child:
+                break
+            parent = child
+            key = list(child)[step % len(child)] if isinstance(child, dict) else step % len(child)
+        if action == "delete" and parent is not box:
+            del parent[key]
+        elif action == "double" and isinstance(parent, list) and parent is not box:
+            parent.append(parent[key])
+        else:
+            parent[key] = copy.deepcopy(leaf)
+    return box[0]
+
+
+def damage(content: bytes, how: tuple[float, list[tuple[float, int]]]) -> bytes:
+    """Overwrite some bytes, and cut the file when the first number is below one half."""
+    keep, hits = how
+    raw = bytearray(content)
+    for place, byte in hits:
+        raw[min(int(place * len(raw)), len(raw) - 1)] = byte
+    return bytes(raw[: int(2 * keep * len(raw))] if keep < 0.5 else raw)
+
+
+def survives(read: Callable[[], object]) -> None:
+    try:
+        read()
+    except InputError as error:
+        text = str(error)
+        assert text and "\n" not in text and len(text) < 1000
+        text.encode()
+
+
+READERS = {"r2r": (read_r2r, R2R), "r4r": (read_r4r, R4R), "fgr2r": (read_fgr2r, FGR2R)}
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(changes=CHANGES)
+@quick(1500)
+def test_changed_values(tmp_path: Path, name: str, changes: Any) -> None:
+    reader, entry = READERS[name]
+    file = tmp_path / "file.json"
+    file.write_text(json.dumps(mutate([entry], changes)))
+    survives(lambda: reader(file, "train"))
+
+
+@pytest.mark.parametrize("name", READERS)
+@given(how=DAMAGE)
+@quick(800)
+def test_damaged_bytes(tmp_path: Path, name: str, how: Any) -> None:
+    reader, entry = READERS[name]
+    file = tmp_path / "file.json"
+    file.write_bytes(damage(json.dumps([entry]).encode(), how))
+    survives(lambda: reader(file, "train"))
+
+
+@given(changes=CHANGES)
+@quick(1000)
+def test_changed_paths_on_graphs(toy_house: Path, tmp_path: Path, changes: Any) -> None:
+    file = tmp_path / "file.json"
+    entries = read_json(toy_house / "r2r" / "R2R_val_unseen.json")[:1]
+    file.write_text(json.dumps(mutate(entries, changes)))
+
+    def read() -> None:
+        episodes = read_r2r(file)
+        check_episodes(episodes, load_graphs(toy_house / "connectivity", episodes))
+
+    survives(read)
+
+
+OBJECTS = {key: [{"lamp_1": {"heading": 3.0}}] * 8 for key in TEXTS}
+FOLDERS = {"observations_list_summarized": TEXTS, "objects_list": OBJECTS}
+
+
+@pytest.mark.parametrize("changed", FOLDERS)
+@given(changes=CHANGES)
+@quick(650)
+def test_changed_text_observations(tmp_path: Path, changed: str, changes: Any) -> None:
+    for folder, value in FOLDERS.items():
+        file = tmp_path / folder / "scan.json"
+        file.parent.mkdir(exist_ok=True)
+        if folder == changed or not file.exists():
+            file.write_text(json.dumps(mutate(value, changes) if folder == changed else value))
+    survives(lambda: read_observations(tmp_path, "scan"))
+
+
+@pytest.fixture(scope="module")
+def store_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("views") / "views.hdf5"
+    rng = np.random.default_rng(0)
+    arrays = {f"scan_{i}": rng.normal(size=(8, 4)).astype(np.float32) for i in range(3)}
+    write_views(file, arrays, np.arange(8.0), np.zeros(8), {"source": "a test"})
+    return file.read_bytes()
+
+
+@given(how=DAMAGE)
+@quick(800)
+def test_damaged_view_stores(tmp_path: Path, store_bytes: bytes, how: Any) -> None:
+    file = tmp_path / "views.hdf5"
+    file.write_bytes(damage(store_bytes, how))
+
+    def read() -> None:
+        with ViewStore.open(file) as store:
+            store.check(progress=False)
+            store.table(store.keys, progress=False)
+
+    survives(read)
