@@ -70,7 +70,8 @@ def test_add_equals_dropout_then_addition(dtype: torch.dtype) -> None:
     fused = drop.add(x, r)
     torch.manual_seed(0)
     plain = r + drop(x)
-    torch.testing.assert_close(fused, plain)
+    tolerance = 0.04 if dtype == torch.bfloat16 else 1e-6  # one rounding less
+    torch.testing.assert_close(fused, plain, rtol=0, atol=tolerance)
     gradients = torch.autograd.grad(fused.sum(), (x, r)), torch.autograd.grad(plain.sum(), (x, r))
     torch.testing.assert_close(*gradients)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class Panoramas:
         self.lengths: Ints = keep.sum(1)
         order = order[:, : int(self.lengths.max())]
 
-        def tokens(of_candidate: Floats | Ints, of_view: Floats | Ints) -> NDArray[np.generic]:
+        def tokens(of_candidate: Floats | Ints, of_view: Floats | Ints) -> NDArray[Any]:
             both = np.concatenate([of_candidate, np.broadcast_to(of_view, used.shape)], axis=1)
             return np.take_along_axis(both, order, 1)
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
-from sterna.models.agent import PanoramaEncoder, token_batch
+from sterna.models.agent import PanoramaEncoder, TextReader
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, action_loss
@@ -97,7 +96,7 @@ class DistillTask(ImitationTask):
         # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
         self._teacher = [teacher.eval().requires_grad_(False)]
         self._eyes = PanoramaEncoder(teacher, teacher_panoramas or panoramas, cache=True)
-        self._texts: dict[str, Tensor] = {}
+        self._ears = TextReader(teacher, teacher.config.language_layers)
         width, wide = student.config.hidden_size, teacher.config.hidden_size
         self.text_map = nn.Linear(width, wide, bias=False)
         self.panorama_map = nn.Linear(width, wide, bias=False)
@@ -111,33 +110,11 @@ class DistillTask(ImitationTask):
         """The frozen teacher."""
         return self._teacher[0]
 
-    def _teacher_text(self, episodes: tuple[Episode, ...]) -> TextMemory:
-        """Return the teacher's reading of instructions, encoding only those not met before."""
-        device = next(self.teacher.parameters()).device
-        fresh = [e for e in episodes if e.instr_id not in self._texts]
-        if fresh:
-            ids, mask = token_batch(fresh)
-            embeds = self.teacher.encode_text(ids.to(device), mask.to(device)).embeds
-            for episode, row in zip(fresh, embeds, strict=True):
-                kept = row[: len(episode.token_ids or ())]
-                self._texts[episode.instr_id] = kept.to("cpu", torch.float32, copy=True)
-        rows = [self._texts[e.instr_id] for e in episodes]
-        embeds = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device, torch.float32)
-        lengths = torch.tensor([len(row) for row in rows], device=device)
-        mask = torch.arange(embeds.shape[1], device=device) < lengths[:, None]
-        return TextMemory(
-            embeds=embeds,
-            mask=mask,
-            local=self.teacher.local_encoder.encoder.text_memory(embeds),
-            global_=self.teacher.global_encoder.encoder.text_memory(embeds),
-        )
-
     @torch.no_grad()
     def explain(self, batch: Recorded, groups: list[Bucket]) -> tuple[PackedOutput, TextMemory]:
         """Run the teacher over the student's rows."""
-        device = next(self.teacher.parameters()).device
-        self._eyes.model.to(device)
-        text = self._teacher_text(batch.episodes)
+        self.teacher.to(next(self.policy.parameters()).device)
+        text = self._ears(batch.episodes)
         tokens, mask, means = self._eyes(batch.rows.node, batch.rows.pose)
         return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
 

@@ -5,18 +5,20 @@ Legend: B agents, R agents still walking, T panorama tokens, M map slots, D widt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
-from sterna.models.duet import DUET, NavigationOutput, TextMemory
+from sterna.models.duet import DUET, NavigationOutput
+from sterna.models.layers import key_bias
+from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows, TopoMap
 from sterna.world.geometry import VIEWS, Ints
 
@@ -28,11 +30,11 @@ class Policy(Protocol):
         """Begin new episodes; agent i of the map walks episode i."""
 
     def act(self, rows: MapRows) -> Tensor:
-        """Return logits [R, 1+M] over STOP and the map's nodes, -inf where nothing may be chosen."""
+        """Return logits [R, 1+M] over STOP and the map's nodes, -inf where not to be chosen."""
 
 
 def token_batch(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-    """Return padded word ids [B, L] (0 pads) and their mask; `InputError` for an untokenised one."""
+    """Return padded word ids [B, L] (0 pads) and their mask; `InputError` if untokenised."""
     for episode in episodes:
         if not episode.token_ids:
             raise InputError(
@@ -42,10 +44,72 @@ def token_batch(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
     width = max(len(e.token_ids or ()) for e in episodes)
     ids = np.zeros((len(episodes), width), np.int64)
     for row, episode in zip(ids, episodes, strict=True):
-        row[: len(episode.token_ids or ())] = episode.token_ids
+        row[: len(episode.token_ids or ())] = episode.token_ids or ()
     lengths = np.array([len(e.token_ids or ()) for e in episodes])
     mask = np.arange(width) < lengths[:, None]
     return torch.from_numpy(ids), torch.from_numpy(mask)
+
+
+class TextReader:
+    """Reads instructions with a model; the lowest `frozen` language layers only once each.
+
+    The output of the word embeddings and of frozen layers does not change while a policy learns
+    (or, for a teacher, at all), so it is kept per instruction. `frozen` counts language layers; 0
+    keeps nothing. Frozen layers run in eval mode, without gradient.
+    """
+
+    def __init__(self, model: DUET, frozen: int = 0) -> None:
+        """Wrap a model; `InputError` if it has fewer layers than `frozen`."""
+        if not 0 <= frozen <= model.config.language_layers:
+            raise InputError(
+                f"frozen language layers: 0 to {model.config.language_layers}, found {frozen}"
+            )
+        self.model, self.frozen = model, frozen
+        self._kept: dict[str, Tensor] = {}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters that are frozen."""
+        if self.frozen:
+            yield from self.model.embeddings.word_embeddings.parameters()
+            yield from self.model.embeddings.position_embeddings.parameters()
+            yield from self.model.embeddings.LayerNorm.parameters()
+            for layer in self.model.lang_encoder.layer[: self.frozen]:
+                yield from layer.parameters()
+
+    def __call__(self, episodes: Sequence[Episode]) -> TextMemory:
+        """Return what B instructions leave for navigation."""
+        device = next(self.model.parameters()).device
+        if not self.frozen:
+            ids, mask = token_batch(episodes)
+            return self.model.encode_text(ids.to(device), mask.to(device))
+        self._read_new([e for e in episodes if e.instr_id not in self._kept], device)
+        rows = [self._kept[e.instr_id] for e in episodes]
+        x = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        mask = torch.arange(x.shape[1], device=device) < lengths[:, None]
+        for layer in self.model.lang_encoder.layer[self.frozen :]:
+            x, _ = layer(x, key_bias(mask))
+        return TextMemory(
+            embeds=x,
+            mask=mask,
+            local=self.model.local_encoder.encoder.text_memory(x),
+            global_=self.model.global_encoder.encoder.text_memory(x),
+        )
+
+    @torch.no_grad()
+    def _read_new(self, episodes: Sequence[Episode], device: torch.device) -> None:
+        if not episodes:
+            return
+        model, training = self.model, self.model.training
+        model.eval()
+        ids, mask = (t.to(device) for t in token_batch(episodes))
+        x = model.embeddings(ids)
+        for layer in model.lang_encoder.layer[: self.frozen]:
+            x, _ = layer(x, key_bias(mask))
+        model.train(training)
+        for episode, row in zip(episodes, x, strict=True):
+            kept = row[: len(episode.token_ids or ())]
+            self._kept[episode.instr_id] = kept.to("cpu", torch.float32, copy=True)
 
 
 class PanoramaEncoder:
@@ -112,7 +176,7 @@ class PanoramaEncoder:
         return self._tokens[place, :width], mask, self._means[place]
 
 
-def to_navigate(rows: MapRows, device: torch.device) -> dict[str, Tensor]:
+def to_navigate(rows: MapRows, device: torch.device) -> dict[str, Any]:
     """Return the map part of `DUET.navigate`'s arguments for rows, on a device."""
 
     def tensor(array: NDArray[Any]) -> Tensor:

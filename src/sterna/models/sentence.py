@@ -6,6 +6,7 @@ Legend: n sentences, B batch, L word pieces, D width.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +23,14 @@ from sterna.models.tokens import MINILM, Tokenizer, find_encoder
 class SentenceEncoder:
     """Mean of the word outputs over the mask, scaled to length 1 (sentence-transformers)."""
 
-    def __init__(self, folder: str | Path) -> None:
-        """Read config, weights and tokenizer of a BERT-family folder; strict, `InputError`."""
+    def __init__(self, folder: str | Path, *, precision: Literal["fp32", "bf16"] = "fp32") -> None:
+        """Read config, weights and tokenizer of a BERT-family folder; strict, `InputError`.
+
+        `precision` is what `encode` computes in unless told: bf16 runs the linear layers in
+        bfloat16 (faster on recent CPUs; cosines change by about 1e-3).
+        """
         self.folder = Path(folder)
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         _require_mean_pooling(self.folder)
         bert = read_bert(self.folder)
         self.width = bert.sizes.hidden_size
@@ -32,12 +38,16 @@ class SentenceEncoder:
         self.tokenizer = Tokenizer(self.folder / "tokenizer.json")
         self.reader = build_reader(bert)
         self.digest = sha256(self.folder / "model.safetensors")
+        if precision != "fp32":
+            self.digest = f"{self.digest}-{precision}"
         self.name = self.folder.name
 
     @classmethod
-    def from_folder(cls, name: str | Path = MINILM) -> SentenceEncoder:
+    def from_folder(
+        cls, name: str | Path = MINILM, *, precision: Literal["fp32", "bf16"] = "fp32"
+    ) -> SentenceEncoder:
         """Open a folder, or all-MiniLM-L6-v2 wherever it is; see `tokens.find_encoder`."""
-        encoder = cls(find_encoder(name))
+        encoder = cls(find_encoder(name), precision=precision)
         if not Path(name).is_dir():
             encoder.name = str(name)
         return encoder
@@ -46,14 +56,14 @@ class SentenceEncoder:
         self,
         sentences: list[str],
         batch_size: int = 128,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         *,
         progress: bool = False,
     ) -> NDArray[np.float32]:
         """Embed sentences as float32 [n, D], rows of length 1, in the given order.
 
-        Batches hold sentences of like length, so little padding is computed. `dtype` bfloat16 runs
-        the linear layers in it (faster on recent CPUs; cosines change by about 1e-3).
+        Batches hold sentences of like length, so little padding is computed. `dtype` overrides the
+        encoder's precision.
         """
         ids = self._ids(sentences)
         order = np.argsort([len(row) for row in ids], kind="stable")
@@ -61,7 +71,7 @@ class SentenceEncoder:
         starts = range(0, len(ids), batch_size)
         for start in tqdm(starts, desc="sentences", disable=not progress):
             chosen = order[start : start + batch_size]
-            out[chosen] = self._embed([ids[i] for i in chosen], dtype).numpy()
+            out[chosen] = self._embed([ids[i] for i in chosen], dtype or self.dtype).numpy()
         return out
 
     def _ids(self, sentences: list[str]) -> list[list[int]]:

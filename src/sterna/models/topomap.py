@@ -6,6 +6,7 @@ Legend: B agents, M map slots, C candidates, R rows (a row is one decision of on
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +69,7 @@ class MapRows:
         width = max(part.nodes.shape[1] for part in parts)
         empty = {"nodes": -1}
 
-        def widen(name: str, value: NDArray[np.generic], extra: int) -> NDArray[np.generic]:
+        def widen(name: str, value: NDArray[Any], extra: int) -> NDArray[Any]:
             pads = [(0, 0), (0, extra)] + [(0, 0)] * (value.ndim - 2)
             if name == "distances":
                 pads[2] = (0, extra)
@@ -121,7 +122,7 @@ class TopoMap:
         return found
 
     def _insert(self, agents: Ints, nodes: Ints, wanted: NDArray[np.bool_]) -> Ints:
-        """Give slots to nodes [R, K] where wanted; returns the slots of all [R, K] (-1 unwanted)."""
+        """Give slots to nodes [R, K] where wanted; returns all slots [R, K] (-1 unwanted)."""
         local = self.atlas.local(nodes)
         slots = np.where(wanted, self._slot_of[agents[:, None], local], -1)
         fresh = wanted & (slots < 0)
@@ -220,15 +221,13 @@ class TopoMap:
         return path[::-1]
 
 
-def _with_stop(values: NDArray[np.generic], stop: object) -> NDArray[np.generic]:
+def _with_stop(values: NDArray[Any], stop: object) -> NDArray[Any]:
     out = np.empty((values.shape[0], values.shape[1] + 1, *values.shape[2:]), values.dtype)
     out[:, 0], out[:, 1:] = stop, values
     return out
 
 
-def _local_positions(
-    start: NDArray[np.float32], there: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _local_positions(start: NDArray[np.float32], there: NDArray[np.float32]) -> NDArray[np.float32]:
     out = np.zeros((len(start), there.shape[1] + 1, 14), np.float32)
     out[:, :, :7] = start[:, None]
     out[:, 1:, 7:] = there

@@ -20,7 +20,7 @@ from torch.nn import functional
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv, Panoramas
 from sterna.errors import InputError
-from sterna.models.agent import Agent, token_batch
+from sterna.models.agent import Agent, TextReader
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows, TopoMap
@@ -51,6 +51,9 @@ class ImitationConfig:
     """Decisions an episode at most."""
     explore_with_dropout: bool = False
     """Draw actions from the policy in training mode, as DUET does, not from the policy itself."""
+    frozen_language_layers: int = 0
+    """Lowest language layers (and word embeddings) that keep their first weights: read once an
+    instruction, never trained."""
     buckets: int = 3
     """Groups of similar map size in the packed pass (speed only)."""
 
@@ -145,6 +148,9 @@ class ImitationTask(nn.Module):
         super().__init__()
         self.policy, self.panoramas, self.config = policy, panoramas, config
         self.table = torch.from_numpy(panoramas.features)
+        self._reader = TextReader(policy, config.frozen_language_layers)
+        for parameter in self._reader.parameters():
+            parameter.requires_grad_(False)
 
     def collect(
         self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats
@@ -158,7 +164,7 @@ class ImitationTask(nn.Module):
         if explorations:
             rows, labels = self._explore(explorations, draws)
             parts.append((rows, labels, 1.0, len(explorations)))
-        return _joined((*demonstrations, *explorations), parts)
+        return joined((*demonstrations, *explorations), parts)
 
     def _explore(self, episodes: Sequence[Episode], draws: Floats) -> tuple[MapRows, Ints]:
         def choose(rows: MapRows, logits: np.ndarray) -> Ints:
@@ -167,18 +173,20 @@ class ImitationTask(nn.Module):
         training = self.policy.training
         self.policy.train(training and self.config.explore_with_dropout)
         with torch.no_grad():
-            agent = Agent(self.policy, self.panoramas, cache=False)
             rows, labels, _ = record(
-                self.panoramas, episodes, choose, agent=agent, config=self.config
+                self.panoramas,
+                episodes,
+                choose,
+                agent=Agent(self.policy, self.panoramas, cache=False),
+                text=self._reader(episodes),
+                config=self.config,
             )
         self.policy.train(training)
         return rows, labels
 
     def run(self, batch: Recorded) -> tuple[PackedOutput, TextMemory, list[Bucket]]:
         """Run the policy over recorded rows, with gradient."""
-        device = next(self.policy.parameters()).device
-        ids, mask = token_batch(batch.episodes)
-        text = self.policy.encode_text(ids.to(device), mask.to(device))
+        text = self._reader(batch.episodes)
         tokens = int(self.panoramas.lengths[batch.rows.node].max())
         groups = list(buckets(batch.rows, tokens, self.config.buckets))
         output = packed_pass(self.policy, self.panoramas, self.table, text, batch.rows, groups)
@@ -193,9 +201,10 @@ class ImitationTask(nn.Module):
         )
 
 
-def _joined(
+def joined(
     episodes: tuple[Episode, ...], parts: list[tuple[MapRows, Ints, float, int]]
 ) -> Recorded:
+    """Put roll-outs (rows, labels, weight, number of episodes) behind each other."""
     shifted, weights, row_shares, shares, first = [], [], [], [], 0
     for rows, _, weight, count in parts:
         fields = vars(rows) | {"agent": rows.agent + first}

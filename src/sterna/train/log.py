@@ -11,7 +11,7 @@ from sterna.files import write_text
 
 
 class RunLog:
-    """Appends entries to ``log.jsonl``; a resumed run first drops the entries it will write again."""
+    """Appends to ``log.jsonl``; a resumed run first drops the entries it will write again."""
 
     def __init__(self, folder: str | Path, *, iteration: int = 0, tensorboard: bool = True) -> None:
         """Open the log of a run that is about to do `iteration`."""

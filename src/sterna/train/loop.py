@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import nn
 from tqdm import tqdm
 
@@ -36,6 +36,8 @@ class LoopConfig:
     """Optimiser steps."""
     batch_size: int = 8
     """Episodes of each of the two roll-outs, over all processes."""
+    demonstrations: int | None = None
+    """Demonstrations an iteration after the warm start; None: as many as `batch_size` (DUET)."""
     warm_start: int = 0
     """First iterations that learn from demonstrations alone."""
     length_window: int = 1
@@ -58,6 +60,8 @@ class LoopConfig:
         for name in ("iterations", "batch_size", "log_every", "eval_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop: {name} must be at least 1, found {getattr(self, name)}")
+        if self.demonstrations is not None and self.demonstrations < 1:
+            raise InputError("loop: demonstrations must be at least 1, or none for DUET's way")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"loop: precision must be fp32 or bf16, found {self.precision!r}")
 
@@ -106,7 +110,7 @@ class Trainer:
         )
         self.task, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
         self.evaluate, self.keep = evaluate, keep
-        self.optimizer = _adamw(task, optimizer)
+        self.optimizer = adamw(task, optimizer)
         self.progress = Progress()
         self._check_config(config or {})
         if self.state_file.exists():
@@ -119,10 +123,12 @@ class Trainer:
             "parts": self.accelerator.num_processes,
             "window": loop.length_window,
         }
-        self.batches = [
+        self.shown, self.tried = (
             Batches(episodes, loop.batch_size, loop.seed, stream=stream, **share)
             for stream in (0, 1)
-        ]
+        )
+        few = loop.demonstrations or loop.batch_size
+        self.shown_beside = Batches(episodes, few, loop.seed, stream=2, **share)
 
     @property
     def state_file(self) -> Path:
@@ -174,10 +180,11 @@ class Trainer:
         rate = self.options.rate(iteration, loop.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        shown = self.batches[0][iteration]
-        tried = [] if iteration < loop.warm_start else self.batches[1][iteration]
+        warm = iteration < loop.warm_start
+        shown = (self.shown if warm else self.shown_beside)[iteration]
+        tried = [] if warm else self.tried[iteration]
         shape = (self.task.config.max_steps, max(1, len(tried)))
-        stream = 2 + self.accelerator.process_index
+        stream = 3 + self.accelerator.process_index
         with self.accelerator.autocast():
             batch = self.task.collect(
                 shown, tried, uniform_draws(loop.seed, stream, iteration, shape)
@@ -236,8 +243,10 @@ def _mix(*numbers: int) -> int:
     return state >> 1
 
 
-def _adamw(task: nn.Module, options: OptimizerConfig) -> torch.optim.AdamW:
-    language, rest = [], []
+def adamw(task: nn.Module, options: OptimizerConfig) -> torch.optim.AdamW:
+    """Return AdamW over what may be trained; each group's `factor` scales the learning rate."""
+    language: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             slow = name.startswith(("policy.embeddings.", "policy.lang_encoder."))

@@ -87,9 +87,7 @@ def _node_sources(rows: MapRows, tokens: int) -> tuple[Ints, Ints, Ints, Floats]
         np.concatenate([seen_row, row]),
         np.concatenate([seen_slot, slot]),
         np.concatenate([means, earlier[pair] * tokens + column]),
-        np.concatenate(
-            [np.ones(len(seen_row)), 1.0 / share[row * rows.nodes.shape[1] + slot]]
-        ),
+        np.concatenate([np.ones(len(seen_row)), 1.0 / share[row * rows.nodes.shape[1] + slot]]),
     )
 
 

@@ -29,7 +29,7 @@ class OptimizerConfig:
     warmup: int = 0
     """Iterations of linear warm-up."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """After warm-up: constant (DUET), or half a cosine down to `final_rate` at the last iteration."""
+    """After warm-up: constant (DUET), or half a cosine down to `final_rate` at the end."""
     final_rate: float = 0.02
     """Share of the peak at the end of the cosine."""
     betas: tuple[float, float] = (0.9, 0.999)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,8 @@ class Atlas:
         width = max(1, int(degree.max()))
         slot = np.arange(width) < degree[:, None]
 
-        def padded(name: str, fill: float, dtype: type) -> NDArray[np.generic]:
-            out = np.full(slot.shape, fill, dtype)
+        def padded(name: str, fill: float, dtype: type) -> NDArray[Any]:
+            out: NDArray[Any] = np.full(slot.shape, fill, dtype)
             out[slot] = np.concatenate([getattr(g, name) for g in self.graphs])
             return out
 
@@ -97,9 +98,9 @@ class Atlas:
         return self._size[nodes]
 
     def _pair(self, start: Ints, end: Ints) -> Ints:
-        return self._square[start] + (start - self._base[start]) * self._size[start] + (
-            end - self._base[start]
-        )
+        base = self._base[start]
+        place: Ints = self._square[start] + (start - base) * self._size[start] + (end - base)
+        return place
 
     def distance(self, start: Ints, end: Ints) -> Floats:
         """Return geodesic distances in metres; both arrays broadcast, pairs share a scan."""

@@ -21,8 +21,8 @@ COLUMNS = 12
 STEP = math.radians(30.0)
 FIELD_HALF = math.radians(40.0)  # a neighbour is seen within 40 degrees of a view's centre
 
-VIEW_HEADINGS: Floats = (np.arange(VIEWS) % COLUMNS) * STEP
-VIEW_ELEVATIONS: Floats = (np.arange(VIEWS) // COLUMNS - 1.0) * STEP
+VIEW_HEADINGS: Floats = (np.arange(VIEWS) % COLUMNS).astype(np.float64) * STEP
+VIEW_ELEVATIONS: Floats = (np.arange(VIEWS) // COLUMNS - 1).astype(np.float64) * STEP
 
 # Scales of DUET's 7-dimensional relative positions (map_nav_src/models/graph_utils.py).
 DISTANCE_SCALE = 30.0
@@ -87,6 +87,7 @@ def edge_views(heading: Floats, elevation: Floats) -> tuple[Ints, Floats, Ints, 
     apart = np.hypot(dh, elevation[:, None] - VIEW_ELEVATIONS)
     seen = np.abs(dh) <= FIELD_HALF
     apart = np.where(seen, apart, np.inf)
-    nearest, first = apart.argmin(1), seen.argmax(1)
+    nearest = apart.round(9).argmin(1)  # so that rounding noise does not break a tie
+    first = seen.argmax(1)
     rows = np.arange(len(heading))
     return nearest, apart[rows, nearest], first, apart[rows, first]

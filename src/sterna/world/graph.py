@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,11 @@ from sterna.world.geometry import Floats, Ints, directions, edge_views
 class NavGraph:
     """The navigation graph of one scan; immutable.
 
-    Nodes are the included viewpoints in file order, `positions` [N, 3] in metres (z up). Directed
-    edges stand in CSR form (`indptr` [N+1], `indices` [E]) in the order in which a sweep over the
-    36 views meets them, which is DUET's candidate order. Per edge: absolute `heading` and
-    `elevation` in radians, `distance` in metres, the nearest `view` (0-35) and the
-    `angular_distance` to its centre. `distances` [N, N] are geodesic metres (inf if unreachable),
+    Nodes are the included viewpoints in file order, `positions` [N, 3] in metres (z up), rounded to
+    float32 as the simulator's are (distances are not). Directed edges stand in CSR form (`indptr`
+    [N+1], `indices` [E]) in the order in which a sweep over the 36 views meets them, which is
+    DUET's candidate order. Per edge: absolute `heading` and `elevation` in radians, `distance` in
+    metres, the nearest `view` (0-35) and the `angular_distance` to its centre. `distances` [N, N] are geodesic metres (inf if unreachable),
     `next_hop` [N, N] the first node on a shortest path (-1 if unreachable, itself on the diagonal).
     """
 
@@ -72,7 +72,7 @@ class NavGraph:
         return bool(np.any(self.neighbours(start) == end))
 
     def shortest_path(self, start: int, end: int) -> list[int]:
-        """Return the nodes of a shortest path, both ends included; `InputError` if there is none."""
+        """Return the nodes of a shortest path, both ends included; `InputError` if none."""
         if not math.isfinite(self.distances[start, end]):
             raise InputError(
                 f"scan {self.scan}: no path from {self.viewpoints[start]} to "
@@ -91,7 +91,11 @@ class NavGraph:
 def build_graph(scan: str, viewpoints: Sequence[str], positions: Floats, linked: Any) -> NavGraph:
     """Build a graph from positions [N, 3] and a boolean adjacency matrix [N, N]."""
     start, end = np.nonzero(linked)
-    heading, elevation, distance = directions(positions[end] - positions[start])
+    # The simulator keeps positions in single precision, and agents see angles between those;
+    # the evaluators' distances come from the file's own numbers.
+    placed = positions.astype(np.float32).astype(np.float64)
+    heading, elevation, _ = directions(placed[end] - placed[start])
+    distance = directions(positions[end] - positions[start])[2]
     view, apart, first, first_apart = edge_views(heading, elevation)
     rank = np.lexsort((first_apart, first, start))
     start, end = start[rank], end[rank]
@@ -101,7 +105,7 @@ def build_graph(scan: str, viewpoints: Sequence[str], positions: Floats, linked:
     graph = NavGraph(
         scan=scan,
         viewpoints=tuple(viewpoints),
-        positions=positions,
+        positions=placed,
         indptr=indptr.astype(np.int64),
         indices=end.astype(np.int64),
         heading=heading[rank],
@@ -199,7 +203,7 @@ def connectivity_dir(root: str | Path) -> Path:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cached(file: Path, scan: str, stamp: tuple[int, int]) -> NavGraph:
     return read_graph(file, scan)
 

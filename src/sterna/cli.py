@@ -1,0 +1,407 @@
+"""The command line: parses, calls a recipe, prints. Exit codes: 0 done, 1 check failed, 2 bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from sterna import __version__
+from sterna.errors import InputError
+from sterna.recipes.arguments import Common
+
+USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches each)
+
+  quickstart   train a small teacher, distil a student, score both, print the table
+  train        train a navigator by imitation from a recipe
+  distil       train a student beside a teacher (MiniVLN stage 2); also: distill
+  eval         walk a split with a saved policy and score it
+  score        score a trajectory or submission file
+  models       list the model presets: parameters, sizes, the checkpoints they load
+  data check   say what a data folder holds, what is missing, where it is offered
+  data embed   embed text observations into a view store
+  data r4r     derive R4R from R2R
+  show         draw an episode from above: graph, instruction, reference, walk
+
+Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
+2 bad input or usage."""
+
+
+def _data(root: Path | None) -> Path:
+    from sterna.recipes.world import find_data
+
+    return find_data(root, os.environ.get("STERNA_DATA"))
+
+
+def _say(text: str, value: Any, as_json: bool) -> None:
+    print(json.dumps(value) if as_json else text)
+
+
+def _parse(kind: Any, argv: Sequence[str], prog: str, description: str | None = None) -> Any:
+    return tyro.cli(kind, args=list(argv), prog=f"sterna {prog}", description=description)
+
+
+def _run(kind: type[Any], recipes: Any, prog: str, description: str, argv: Sequence[str]) -> int:
+    from sterna.recipes.arguments import choices, configured
+    from sterna.recipes.runs import train
+    from sterna.recipes.world import use_threads
+
+    args = _parse(choices(kind, recipes), argv, prog, description)
+    use_threads(args.threads)
+    out = train(configured(args), _data(args.data), args.out, threads=args.threads)
+    run = json.loads((out / "run.json").read_text("utf-8"))
+    text = (
+        f"{out}: {run['iteration']} iterations in {run['seconds']:.0f} s, best weights of "
+        f"iteration {run['best_iteration']} in {out / 'best'}\n"
+        f"next: sterna eval {out} --split val_unseen"
+    )
+    shown = ("iteration", "best_iteration", "seconds", "scores")
+    _say(text, {"out": str(out), **{key: run[key] for key in shown}}, args.json)
+    return 0
+
+
+def _train(argv: Sequence[str]) -> int:
+    from sterna.recipes.arguments import TrainArguments
+    from sterna.recipes.r2r import TRAINING
+
+    about = "Train a navigator in DUET's way (teacher forcing + DAgger). Choose a recipe:"
+    return _run(TrainArguments, TRAINING, "train", about, argv)
+
+
+def _distil(argv: Sequence[str]) -> int:
+    from sterna.recipes.arguments import DistilArguments
+    from sterna.recipes.r2r import DISTILLING
+
+    about = (
+        "Train a student beside a teacher that walks its trajectory (MiniVLN stage 2). "
+        "--distill.weight 0 trains the student alone. Choose a recipe:"
+    )
+    return _run(DistilArguments, DISTILLING, "distil", about, argv)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Common):
+    """Walk a split with a saved policy and score it; controls: --permute, --blind."""
+
+    policy: tyro.conf.Positional[Path]
+    """Run folder (its best weights) or saved policy."""
+    split: str = "val_unseen"
+    """Split to walk."""
+    views: str | None = None
+    """View store; default: the one of the policy's run."""
+    protocol: str | None = None
+    """Scoring protocol by name (default: DUET's evaluator of the task)."""
+    permute: bool = False
+    """Control: every episode gets another episode's instruction."""
+    blind: bool = False
+    """Control: view features are zeros."""
+    batch_size: int = 64
+    """Episodes walked side by side; the scores do not depend on it."""
+    episodes: int | None = None
+    """Walk every k-th episode, about this many."""
+    out: Path | None = None
+    """Folder for result_SPLIT.json and submit_SPLIT.json (default: beside the policy)."""
+
+
+def _eval(argv: Sequence[str]) -> int:
+    from sterna.metrics import format_result
+    from sterna.recipes.config import DataConfig
+    from sterna.recipes.runs import run_eval
+    from sterna.recipes.world import use_threads
+
+    args: Eval = _parse(Eval, argv, "eval")
+    use_threads(args.threads)
+    name = "eval" + "-permuted" * args.permute + "-blind" * args.blind
+    out = args.out or args.policy / name
+    result = run_eval(
+        args.policy,
+        _data(args.data),
+        args.split,
+        data=DataConfig(views=args.views) if args.views else None,
+        protocol=args.protocol,
+        permute=args.permute,
+        blind=args.blind,
+        batch_size=args.batch_size,
+        about=args.episodes,
+        out=out,
+    )
+    text = f"{format_result(result)}\nresult and submission: {out}"
+    _say(text, _summary(result) | {"out": str(out)}, args.json)
+    return 0
+
+
+def _summary(result: Any) -> dict[str, Any]:
+    values: dict[str, Any] = result.to_dict()
+    values.pop("per_episode", None)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Common):
+    """Score any trajectory file: leaderboard submissions, DUET's hops, NaviLLM's records."""
+
+    file: tyro.conf.Positional[Path]
+    """The file (JSON, may be gzipped)."""
+    split: str = "val_unseen"
+    """Split whose annotations answer it."""
+    task: Literal["r2r", "r4r"] = "r2r"
+    """Annotations to read."""
+    protocol: str | None = None
+    """R2R_MATTERSIM: SPL over the shortest path; R2R_DUET (default): over the annotated path."""
+    partial: bool = False
+    """Accept a file that answers only some episodes."""
+    out: Path | None = None
+    """Write the result file here."""
+    per_episode: bool = False
+    """With --json: include the table of every episode."""
+
+
+def _score(argv: Sequence[str]) -> int:
+    from sterna.data.layout import Layout
+    from sterna.data.r2r import read_r2r
+    from sterna.data.r4r import read_r4r
+    from sterna.metrics import find_protocol, format_result, score_file, write_result
+
+    args: Score = _parse(Score, argv, "score")
+    layout = Layout(_data(args.data))
+    protocol = find_protocol(args.protocol or ("R4R_DUET" if args.task == "r4r" else "R2R_DUET"))
+    episodes = (read_r4r if args.task == "r4r" else read_r2r)(layout.root, args.split)
+    result = score_file(
+        args.file, episodes, layout.connectivity, protocol, partial=args.partial
+    )
+    if args.out is not None:
+        write_result(args.out, result)
+    _say(
+        format_result(result),
+        result.to_dict() if args.per_episode else _summary(result),
+        args.json,
+    )
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """List the model presets."""
+
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def _models(argv: Sequence[str]) -> int:
+    from sterna.models.presets import preset_table
+
+    args: Models = _parse(Models, argv, "models")
+    rows = preset_table()
+    _say(_table(rows), {"models": rows}, args.json)
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    def cell(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    heads = list(rows[0])
+    lines = [heads, *([cell(row[h]) for h in heads] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    right = [isinstance(rows[0][h], int | float) for h in heads]
+    return "\n".join(
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Say what a data folder holds, what is missing, where its publisher offers it, on what terms."""
+
+    folder: tyro.conf.Positional[Path | None] = None
+    """Data folder (default: STERNA_DATA, else ./data)."""
+    full: bool = False
+    """Read every view feature (slow), not a sample."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def _data_check(argv: Sequence[str]) -> int:
+    from sterna.data.check import check_data
+
+    args: Check = _parse(Check, argv, "data check")
+    report = check_data(_data(args.folder), full=args.full)
+    _say(report.text(), report.as_dict(), args.json)
+    return 0 if report.ok else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed(Common):
+    """Embed text observations once into a view store (HDF5, eight views a viewpoint)."""
+
+    out: Path
+    """The HDF5 file to write; a killed run continues."""
+    encoder: str = "all-MiniLM-L6-v2"
+    """Sentence encoder: a folder, or a name (found installed, or on the hub)."""
+    objects: bool = True
+    """Beside each caption, the mean of its view's object names."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 is several times faster on recent CPUs; cosines change by about 1e-3."""
+
+
+def _data_embed(argv: Sequence[str]) -> int:
+    from sterna.data.layout import Layout
+    from sterna.data.textobs import embed_observations
+    from sterna.models.sentence import SentenceEncoder
+    from sterna.recipes.world import use_threads
+
+    args: Embed = _parse(Embed, argv, "data embed")
+    use_threads(args.threads)
+    source = Layout(_data(args.data)).textobs
+    encoder = SentenceEncoder.from_folder(args.encoder, precision=args.precision)
+    path = embed_observations(source, encoder, args.out, objects=args.objects)
+    text = f"{path}\nnext: sterna train text-teacher --data.views {path}"
+    _say(text, {"out": str(path)}, args.json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeriveR4R(Common):
+    """Derive R4R annotations from R2R (join paths whose ends lie within 3 m)."""
+
+    split: str
+    """R2R split to derive from."""
+    out: Path
+    """The JSON file to write."""
+
+
+def _data_r4r(argv: Sequence[str]) -> int:
+    from sterna.data.layout import Layout
+    from sterna.data.r2r import load_graphs, read_r2r
+    from sterna.data.r4r import derive_r4r
+    from sterna.files import write_json
+
+    args: DeriveR4R = _parse(DeriveR4R, argv, "data r4r")
+    layout = Layout(_data(args.data))
+    episodes = read_r2r(layout.root, args.split)
+    entries = derive_r4r(episodes, load_graphs(layout.connectivity, episodes))
+    write_json(args.out, entries)
+    count = sum(len(entry["instructions"]) for entry in entries)
+    found = {"out": str(args.out), "paths": len(entries), "instructions": count}
+    _say(f"{args.out}: {len(entries)} paths, {count} instructions", found, args.json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show(Common):
+    """Draw an episode from above: graph, instruction, reference and walked path, looking back."""
+
+    episode: tyro.conf.Positional[str]
+    """Episode, for example 6440_1."""
+    split: str = "val_unseen"
+    """Its split."""
+    task: Literal["r2r", "r4r"] = "r2r"
+    """Annotations to read."""
+    walk: Path | None = None
+    """Trajectory or submission file with the walk; none: the reference alone."""
+    policy: Path | None = None
+    """Run or saved policy that walks it now."""
+    out: tuple[Path, ...] = field(default_factory=lambda: (Path("episode.png"),))
+    """Pictures to write, .png or .svg."""
+
+
+def _show(argv: Sequence[str]) -> int:
+    from sterna.recipes.pictures import show_episode
+
+    args: Show = _parse(Show, argv, "show")
+    root = _data(args.data)
+    files = show_episode(
+        root, args.episode, args.split, args.out, task=args.task, walk=args.walk, policy=args.policy
+    )
+    names = [str(file) for file in files]
+    _say("\n".join(names), {"out": names}, args.json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quickstart(Common):
+    """Train a small teacher, distil a student, score both: on R2R if found, else a toy world."""
+
+    out: Path = Path("runs/quickstart")
+    """Folder of the runs; the same command continues a killed one."""
+    toy: bool = False
+    """Use the generated toy world even where R2R is found."""
+    seed: int = 0
+    """Seed of weights, order, actions and dropout."""
+
+
+def _quickstart(argv: Sequence[str]) -> int:
+    from sterna.recipes.quickstart import quickstart
+    from sterna.recipes.world import use_threads
+
+    args: Quickstart = _parse(Quickstart, argv, "quickstart")
+    use_threads(args.threads)
+    text, values = quickstart(
+        args.data or _env_data(), args.out, toy=args.toy, seed=args.seed, threads=args.threads
+    )
+    _say(text, values, args.json)
+    return 0
+
+
+def _env_data() -> Path | None:
+    named = os.environ.get("STERNA_DATA")
+    return Path(named) if named else (Path("data") if Path("data").is_dir() else None)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "quickstart": _quickstart,
+    "train": _train,
+    "distil": _distil,
+    "distill": _distil,
+    "eval": _eval,
+    "score": _score,
+    "models": _models,
+    "data check": _data_check,
+    "data embed": _data_embed,
+    "data r4r": _data_r4r,
+    "show": _show,
+}
+
+
+def _find(argv: list[str]) -> tuple[Callable[[Sequence[str]], int] | None, list[str]]:
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return COMMANDS[name], argv[words:]
+    return None, argv
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] in (["--version"], ["version"]):
+        print(f"sterna {__version__}")
+        return 0
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0 if given else 2
+    command, rest = _find(given)
+    if command is None:
+        print(f"sterna: no command {' '.join(given[:2])!r}; see sterna --help", file=sys.stderr)
+        return 2
+    try:
+        return command(rest)
+    except InputError as error:
+        print(f"sterna: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("sterna: stopped; the same command continues", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What `sterna train` and `sterna distil` take: a recipe's configuration and where to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Union
+
+import tyro
+
+from sterna.recipes.config import DistillRun, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options that every long command takes."""
+
+    data: Path | None = None
+    """Data folder (default: STERNA_DATA, else ./data)."""
+    threads: int | None = None
+    """CPU threads (default: all cores)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunArguments(Common):
+    """Where a run lives."""
+
+    out: Path
+    """Run folder; the same command continues a run that was killed."""
+    seed: int | None = None
+    """Seed of weights, order, actions and dropout (short for --loop.seed)."""
+    iterations: int | None = None
+    """Optimiser steps (short for --loop.iterations)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments(RunArguments):
+    """A training run of this recipe; every value can be changed."""
+
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilArguments(RunArguments):
+    """A distillation run of this recipe; every value can be changed."""
+
+    config: Annotated[DistillRun, tyro.conf.arg(name="")]
+
+
+def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:
+    """Return a type for tyro: one subcommand a recipe, its values as defaults."""
+    marked = []
+    for name, recipe in recipes.items():
+        mark = tyro.conf.subcommand(
+            name,
+            default=kind(config=recipe(), out=Path("runs") / name),
+            description=recipe.__doc__,
+            prefix_name=False,
+        )
+        marked.append(Annotated[kind, mark])
+    return Union[tuple(marked)]  # noqa: UP007  (a union made at run time)
+
+
+def configured(arguments: Any) -> TrainConfig:
+    """Return the configuration with the short options put in."""
+    loop = arguments.config.loop
+    if arguments.seed is not None:
+        loop = replace(loop, seed=arguments.seed)
+    if arguments.iterations is not None:
+        loop = replace(loop, iterations=arguments.iterations)
+    out: TrainConfig = replace(arguments.config, loop=loop)
+    return out

@@ -1,0 +1,102 @@
+"""Where weights begin: random, from published checkpoints, from a language model, from words."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sterna.errors import InputError
+from sterna.models.bert import language_weights
+from sterna.models.config import DuetConfig
+from sterna.models.duet import DUET
+from sterna.models.pretrained import from_pretrained
+from sterna.models.tokens import find_encoder
+from sterna.models.weights import load_weights
+from sterna.recipes.config import StartConfig
+from sterna.recipes.world import World
+
+_LOUD = 4.0
+"""Scale of projected sentence embeddings (length 1) before their LayerNorm: clear of its noise."""
+
+
+def begin(config: DuetConfig, start: StartConfig, seed: int, world: World) -> DUET:
+    """Build a policy with the weights that a run begins with; the same seed, the same weights."""
+    torch.manual_seed(seed)
+    model = DUET(config)
+    if start.weights is not None:
+        return _from_weights(config, start)
+    if start.spread is not None:
+        _spread(model, start.spread or config.hidden_size**-0.5)
+    if start.language is not None:
+        _fill(model, language_weights(find_encoder(start.language), config))
+    if start.word_table:
+        _share_words(model, world)
+    elif start.language is not None:
+        _see_captions(model, torch.eye(config.hidden_size))
+    if start.aligned:
+        _align(model)
+    return model
+
+
+def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
+    assert start.weights is not None
+    if start.weights.is_dir():
+        model = from_pretrained(start.weights)
+    else:
+        found, state, _ = load_weights(start.weights, heads=config.heads)
+        model = DUET(found)
+        model.load_state_dict(state)
+    if (found := model.config.hidden_size) != config.hidden_size:
+        raise InputError(
+            f"{start.weights}: width {found}, the recipe's model has {config.hidden_size}; "
+            "set --model.hidden-size and its fellows to the checkpoint's"
+        )
+    return model
+
+
+def _fill(model: DUET, part: dict[str, Tensor]) -> None:
+    state = model.state_dict()
+    model.load_state_dict(state | part)
+
+
+def _spread(model: DUET, deviation: float) -> None:
+    """Draw matrices from N(0, deviation); tables of embeddings and the graph bias are left alone."""
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and "embeddings." not in name and "sprel" not in name:
+            nn.init.normal_(parameter, std=deviation)
+
+
+def _see_captions(model: DUET, projection: Tensor) -> None:
+    """Let views begin as projected captions (plus, at half strength, object names).
+
+    View features are [caption | objects] or captions alone, each as wide as the encoder.
+    """
+    weight = model.img_embeddings.img_linear.weight
+    width = projection.shape[1]
+    with torch.no_grad():
+        for part, strength in enumerate((_LOUD, _LOUD / 2)):
+            if (part + 1) * width <= weight.shape[1]:
+                weight[:, part * width : (part + 1) * width] = strength * projection
+
+
+def _share_words(model: DUET, world: World) -> None:
+    vectors, projection = world.word_vectors(model.config.hidden_size)
+    table = model.embeddings.word_embeddings.weight
+    if table.shape != vectors.shape:
+        raise InputError(
+            f"word table: the encoder knows {len(vectors)} words, the model {len(table)}; "
+            "set --model.vocab-size to the encoder's"
+        )
+    with torch.no_grad():
+        table.copy_(torch.from_numpy(vectors))
+    _see_captions(model, torch.from_numpy(projection))
+
+
+def _align(model: DUET) -> None:
+    """Begin cross-attention as similarity: keys equal queries, drawn from N(0, 1 / width)."""
+    for encoder in (model.local_encoder, model.global_encoder):
+        for layer in encoder.encoder.x_layers:
+            attention = layer.visual_attention.att
+            nn.init.normal_(attention.query.weight, std=model.config.hidden_size**-0.5)
+            with torch.no_grad():
+                attention.key.weight.copy_(attention.query.weight)

@@ -1,0 +1,131 @@
+"""Files become a world: episodes with word ids, panoramas with features."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sterna.data.episodes import Episode
+from sterna.data.layout import Layout
+from sterna.data.r2r import check_episodes, load_graphs, read_r2r
+from sterna.data.r4r import read_r4r
+from sterna.data.textobs import embed_observations, observed_scans
+from sterna.data.views import ViewStore
+from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
+from sterna.models.sentence import SentenceEncoder
+from sterna.models.tokens import Tokenizer, find_encoder
+from sterna.recipes.config import DataConfig
+from sterna.world.atlas import Atlas
+
+
+class World:
+    """A data folder as a run sees it; every part is read when first asked for."""
+
+    def __init__(self, root: str | Path, config: DataConfig) -> None:
+        """Look into a data folder; `InputError` if there is none."""
+        self.layout, self.config = Layout(root), config
+
+    @cached_property
+    def encoder(self) -> Path:
+        """Folder of the sentence encoder; a data folder's own tokeniser wins over the default."""
+        own = self.layout.root / "tokenizer.json"
+        return self.layout.root if own.is_file() else find_encoder(self.config.encoder)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer(self.encoder / "tokenizer.json")
+
+    def episodes(self, split: str, *, about: int | None = None) -> list[Episode]:
+        """Read, check and tokenise a split; `about`: every k-th episode, about that many.
+
+        Raises `InputError` for a missing scan, an unknown viewpoint or a path over a non-edge.
+        """
+        read = {"r2r": read_r2r, "r4r": read_r4r}[self.config.task]
+        episodes = read(self.layout.root, split)
+        check_episodes(episodes, load_graphs(self.layout.connectivity, episodes))
+        if about is not None:
+            episodes = episodes[:: max(1, round(len(episodes) / max(1, about)))]
+        return self.tokenise(episodes)
+
+    def tokenise(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Fill word ids where the annotations carry none, and cut all to `max_words`."""
+        cut = self.config.max_words
+        bare = [e.instruction for e in episodes if not e.token_ids]
+        fresh = iter(self._tokenizer.batch(bare, cut) if bare else ())
+        return [
+            replace(e, token_ids=e.token_ids[:cut] if e.token_ids else tuple(next(fresh)))
+            for e in episodes
+        ]
+
+    @cached_property
+    def views(self) -> ViewStore:
+        """The view store: an HDF5 file, or text observations embedded once and kept."""
+        config = self.config
+        if config.views == "text":
+            path = self._embedded()
+        else:
+            named = Path(config.views)
+            path = named if named.is_file() else self.layout.features(config.views)
+        store = ViewStore.open(path, feature_size=config.feature_size, dtype=np.float16)
+        return store.blind() if config.blind else store
+
+    def _embedded(self) -> Path:
+        source = self.layout.textobs
+        scans = observed_scans(source)
+        folder = self.config.cache or Path.home() / ".cache" / "sterna"
+        files = sorted((source / "observations_list_summarized").iterdir())
+        print_ = "".join(f"{f.name}:{f.stat().st_size};" for f in files)
+        encoder = SentenceEncoder.from_folder(self.config.encoder)
+        stamp = hashlib.sha256(f"{encoder.digest}{print_}".encode()).hexdigest()[:12]
+        path = folder / f"textobs-{stamp}.hdf5"
+        if not path.is_file():
+            embed_observations(source, encoder, path, scans=scans)
+        return path
+
+    def panoramas(self, episodes: Iterable[Episode]) -> Panoramas:
+        """Lay out the scans that episodes need; `InputError` for a missing viewpoint or feature."""
+        scans = {episode.scan for episode in episodes}
+        return Panoramas(Atlas.load(self.layout.connectivity, scans), self.views)
+
+    def word_vectors(self, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (word table [vocabulary, width], view projection [width, D]), cached on disk."""
+        from sterna.models.words import word_table
+
+        encoder = SentenceEncoder.from_folder(self.config.encoder)
+        folder = self.config.cache or Path.home() / ".cache" / "sterna"
+        path = folder / f"words-{encoder.digest[:12]}-{width}.npz"
+        if not path.is_file():
+            table = word_table(encoder, width)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".part.npz")
+            np.savez(partial, vectors=table.vectors, weight=table.image_linear()[0])
+            partial.replace(path)
+        with np.load(path, allow_pickle=False) as saved:
+            return saved["vectors"], saved["weight"]
+
+
+def find_data(data: Path | None, environment: str | None) -> Path:
+    """Return the data folder: `data`, else `environment` (STERNA_DATA), else ``./data``."""
+    root = data or (Path(environment) if environment else Path("data"))
+    if not root.is_dir():
+        raise InputError(
+            f"no data folder at {root}; give --data DIR or set STERNA_DATA "
+            "(`sterna data check DIR` says what belongs in it)"
+        )
+    return root
+
+
+def use_threads(threads: int | None) -> None:
+    """Fix the number of CPU threads, so that a run does not fight with others for cores."""
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads must be at least 1, found {threads}")
+        torch.set_num_threads(threads)

@@ -1,0 +1,146 @@
+"""Whole greedy episodes on real R2R against the original DUET agent (golden set C)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from golden import formula_model
+from golden_world import SMALL, by_name, golden_episodes, golden_panoramas
+from sterna.data.episodes import Episode
+from sterna.envs.graph_env import GraphEnv, Panoramas
+from sterna.files import read_json
+from sterna.metrics import R2R_DUET, score_predictions
+from sterna.models.agent import Agent
+from sterna.models.duet import DUET
+from sterna.models.topomap import MapRows
+from sterna.models.walk import walk
+from sterna.train.evaluate import predict, predictions_of
+from sterna.world.graph import connectivity_dir
+
+SCORES = {  # ours: (in an episode, in the summary as percent or metres)
+    "NE": ("nav_error", "nav_error", 1),
+    "oracle_error": ("oracle_error", "oracle_error", 1),
+    "action_steps": ("action_steps", "action_steps", 1),
+    "steps": ("trajectory_steps", "steps", 1),
+    "TL": ("trajectory_lengths", "lengths", 1),
+    "SR": ("success", "sr", 100),
+    "SPL": ("spl", "spl", 100),
+    "OSR": ("oracle_success", "oracle_sr", 100),
+    "nDTW": ("nDTW", "nDTW", 100),
+    "SDTW": ("SDTW", "SDTW", 100),
+    "CLS": ("CLS", "CLS", 100),
+}
+TOLERANCE = 1e-5
+Decision = dict[str, Any]
+
+
+class Recording(Agent):
+    """An agent that writes down every decision, keyed by viewpoint."""
+
+    def reset(self, episodes, topomap, text=None):  # type: ignore[no-untyped-def]
+        super().reset(episodes, topomap, text)
+        self.names = [e.instr_id for e in episodes]
+        self.seen: dict[str, list[Decision]] = {name: [] for name in self.names}
+
+    def act(self, rows: MapRows) -> torch.Tensor:
+        with torch.no_grad():
+            out = self.navigate(rows)
+        fused, global_, local = (t.numpy() for t in (out.fused, out.global_, out.local))
+        atlas = self.map.atlas
+        for r, agent in enumerate(rows.agent):
+            candidates = np.where(rows.candidates[r] > 0, rows.nodes[r][rows.candidates[r]], -1)
+            count = int((rows.candidates[r] > 0).sum())
+            self.seen[self.names[agent]].append(
+                {
+                    "vp": atlas.viewpoints[rows.node[r]],
+                    "view": int(rows.pose[r]),
+                    "visited": by_name(atlas, rows.nodes[r], rows.visited[r]),
+                    "fused": by_name(atlas, rows.nodes[r], fused[r]),
+                    "global": by_name(atlas, rows.nodes[r], global_[r]),
+                    "local": by_name(atlas, candidates[:count], local[r, 1 : 1 + count]),
+                    "stop": [float(x[r, 0]) for x in (fused, global_, local)],
+                    "pano_tokens": int(self.encoder.panoramas.lengths[rows.node[r]]),
+                }
+            )
+        return out.fused
+
+
+def expected(step: Decision) -> Decision:
+    """A stored decision in the same form; null is -inf."""
+
+    def numbers(values: list[float | None]) -> list[float]:
+        return [-np.inf if v is None else v for v in values]
+
+    fused, global_, local = (numbers(step[k]) for k in ("fused", "global", "local"))
+    return {
+        "vp": step["vp"],
+        "view": step["view"],
+        "visited": {name: i < step["visited"] for i, name in enumerate(step["map"])},
+        "fused": dict(zip(step["map"], fused[1:], strict=True)),
+        "global": dict(zip(step["map"], global_[1:], strict=True)),
+        "local": dict(zip(step["cand"], local[1:], strict=True)),
+        "stop": [fused[0], global_[0], local[0]],
+        "pano_tokens": step["pano_tokens"],
+    }
+
+
+def compare(found: Decision, wanted: Decision) -> None:
+    for key in ("vp", "view", "visited", "pano_tokens"):
+        assert found[key] == wanted[key], key
+    for key in ("fused", "global", "local"):
+        assert found[key].keys() == wanted[key].keys(), key
+        mine = [found[key][name] for name in wanted[key]]
+        np.testing.assert_allclose(mine, list(wanted[key].values()), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(found["stop"], wanted["stop"], rtol=0, atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module", params=["small_w1", "small_w2"])
+def case(
+    request: pytest.FixtureRequest, data_dir: Path
+) -> tuple[dict[str, Any], DUET, Panoramas, list[Episode]]:
+    stored = read_json(data_dir / "golden" / f"C_{request.param}.json.gz")
+    words = {name: episode["txt_ids"] for name, episode in stored["episodes"].items()}
+    episodes = golden_episodes(data_dir, "val_unseen", list(words), words)
+    model = formula_model(SMALL, stored["weights"]["sigma"], stored["weights"]["tag"])
+    assert isinstance(model, DUET)
+    return stored, model, golden_panoramas(data_dir, episodes), episodes
+
+
+def test_every_decision_and_score(case: Any, data_dir: Path) -> None:
+    stored, model, panoramas, episodes = case
+    agent = Recording(model, panoramas)
+    done = walk(agent, GraphEnv(panoramas), episodes)
+    predictions = predictions_of(panoramas.atlas, episodes, done)
+    assert len(episodes) == 60
+    for i, (episode, prediction) in enumerate(zip(episodes, predictions, strict=True)):
+        wanted = stored["episodes"][episode.instr_id]
+        assert [list(hop) for hop in prediction.hops] == wanted["trajectory"]
+        seen = agent.seen[episode.instr_id]
+        assert len(seen) == len(wanted["steps"])
+        for found, step in zip(seen, wanted["steps"], strict=True):
+            compare(found, expected(step))
+        stops = [step["stop_prob"] for step in wanted["steps"]]
+        np.testing.assert_allclose(done.stop_scores[i, : len(stops)], stops, atol=TOLERANCE)
+    result = score_predictions(predictions, episodes, connectivity_dir(data_dir), R2R_DUET)
+    for ours, (single, mean, factor) in SCORES.items():
+        for name, value in zip(
+            result.per_episode["instr_id"], result.per_episode[ours], strict=True
+        ):
+            assert value == pytest.approx(stored["episodes"][name]["scores"][single], abs=1e-9)
+        assert result.scores[ours].mean * factor == pytest.approx(stored["summary"][mean], abs=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_batch_size_changes_nothing(case: Any, batch_size: int) -> None:
+    stored, model, panoramas, episodes = case
+    some = episodes[:: 3 if batch_size == 1 else 1]
+    agent = Agent(model, panoramas)
+    found = predict(agent, panoramas, some, batch_size=batch_size, progress=False)
+    for prediction in found:
+        wanted = stored["episodes"][prediction.instr_id]["trajectory"]
+        assert [list(hop) for hop in prediction.hops] == wanted
