@@ -1,4 +1,4 @@
-"""The command line: parses, calls a recipe, prints. Exit codes: 0 done, 1 check failed, 2 bad input."""
+"""The command line: parses, calls a recipe, prints; exit codes 0 done, 1 failed, 2 bad input."""
 
 from __future__ import annotations
 
@@ -172,9 +172,7 @@ def _score(argv: Sequence[str]) -> int:
     layout = Layout(_data(args.data))
     protocol = find_protocol(args.protocol or ("R4R_DUET" if args.task == "r4r" else "R2R_DUET"))
     episodes = (read_r4r if args.task == "r4r" else read_r2r)(layout.root, args.split)
-    result = score_file(
-        args.file, episodes, layout.connectivity, protocol, partial=args.partial
-    )
+    result = score_file(args.file, episodes, layout.connectivity, protocol, partial=args.partial)
     if args.out is not None:
         write_result(args.out, result)
     _say(
@@ -220,7 +218,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Say what a data folder holds, what is missing, where its publisher offers it, on what terms."""
+    """Say what a data folder holds, what is missing, and who offers that on what terms."""
 
     folder: tyro.conf.Positional[Path | None] = None
     """Data folder (default: STERNA_DATA, else ./data)."""

@@ -55,7 +55,8 @@ class TextReader:
 
     The output of the word embeddings and of frozen layers does not change while a policy learns
     (or, for a teacher, at all), so it is kept per instruction. `frozen` counts language layers; 0
-    keeps nothing. Frozen layers run in eval mode, without gradient.
+    keeps nothing. Frozen layers run in eval mode, without gradient. What is kept does not depend on the
+    order of reading, so that a resumed run sees the same bits.
     """
 
     def __init__(self, model: DUET, frozen: int = 0) -> None:
@@ -70,9 +71,7 @@ class TextReader:
     def parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that are frozen."""
         if self.frozen:
-            yield from self.model.embeddings.word_embeddings.parameters()
-            yield from self.model.embeddings.position_embeddings.parameters()
-            yield from self.model.embeddings.LayerNorm.parameters()
+            yield from self.model.embeddings.parameters()
             for layer in self.model.lang_encoder.layer[: self.frozen]:
                 yield from layer.parameters()
 
@@ -102,14 +101,13 @@ class TextReader:
             return
         model, training = self.model, self.model.training
         model.eval()
-        ids, mask = (t.to(device) for t in token_batch(episodes))
-        x = model.embeddings(ids)
-        for layer in model.lang_encoder.layer[: self.frozen]:
-            x, _ = layer(x, key_bias(mask))
+        for episode in episodes:  # each alone, so that no bit depends on the company it is read in
+            ids, mask = (t.to(device) for t in token_batch([episode]))
+            x = model.embeddings(ids)
+            for layer in model.lang_encoder.layer[: self.frozen]:
+                x, _ = layer(x, key_bias(mask))
+            self._kept[episode.instr_id] = x[0].to("cpu", torch.float32, copy=True)
         model.train(training)
-        for episode, row in zip(episodes, x, strict=True):
-            kept = row[: len(episode.token_ids or ())]
-            self._kept[episode.instr_id] = kept.to("cpu", torch.float32, copy=True)
 
 
 class PanoramaEncoder:

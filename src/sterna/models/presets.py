@@ -54,7 +54,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "teacher-s": Preset(
         config=DuetConfig(
-            hidden_size=384, ffn_size=1536, language_layers=6, panorama_layers=1, cross_layers=2
+            hidden_size=384, ffn_size=1536, language_layers=6, panorama_layers=1, cross_layers=1
         ),
         checkpoint="none: language layers from all-MiniLM-L6-v2",
         paper="sterna, a teacher for two CPU cores",

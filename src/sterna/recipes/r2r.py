@@ -49,13 +49,13 @@ def minivln_r2r() -> DistillRun:
 
 
 _TEXT_LOOP = LoopConfig(
-    iterations=3600,
+    iterations=2400,
     batch_size=16,
     demonstrations=4,
-    warm_start=600,
+    warm_start=400,
     length_window=8,
     precision="bf16",
-    eval_every=600,
+    eval_every=800,
     save_every=200,
     select_by="SR+SPL",
 )
@@ -82,9 +82,7 @@ def text_student() -> DistillRun:
         start=StartConfig(word_table=True, aligned=True, spread=0.0),
         imitation=ImitationConfig(max_steps=12),
         loop=replace(_TEXT_LOOP, precision="fp32"),
-        optimizer=OptimizerConfig(
-            learning_rate=1e-3, warmup=100, schedule="cosine", clip_norm=5.0
-        ),
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=100, schedule="cosine", clip_norm=5.0),
         select=EvalConfig(split="val_seen"),
         distill=DistillConfig(weight=1.0),
     )
@@ -119,9 +117,7 @@ def toy_teacher() -> TrainConfig:
         data=DataConfig(views="toy"),
         start=StartConfig(spread=0.0, aligned=True),
         loop=_TOY_LOOP,
-        optimizer=OptimizerConfig(
-            learning_rate=2e-3, warmup=20, schedule="cosine", clip_norm=5.0
-        ),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup=20, schedule="cosine", clip_norm=5.0),
     )
 
 

@@ -104,7 +104,7 @@ def _task(config: TrainConfig, policy: DUET, panoramas: Any) -> ImitationTask:
         return ImitationTask(policy, panoramas, config.imitation)
     if not config.distill.weight:
         return ImitationTask(policy, panoramas, config.imitation)
-    teacher = from_pretrained(config.need_teacher())
+    teacher, _ = open_policy(config.need_teacher())
     return DistillTask(policy, teacher, panoramas, config.imitation, config.distill)
 
 
@@ -151,8 +151,8 @@ def open_policy(folder: Path) -> tuple[DUET, dict[str, Any]]:
     if not (policy / "model.safetensors").is_file():
         raise InputError(f"{folder}: holds no model.safetensors, nor does {policy.name}/ in it")
     for run in (policy, policy.parent):
-        if (run / "config.json").is_file() and (run / "state.pt").is_file():
-            return from_pretrained(policy), dict(read_json(run / "config.json"))
+        if (run / "recipe.json").is_file():
+            return from_pretrained(policy), dict(read_json(run / "recipe.json"))
     return from_pretrained(policy), {}
 
 
@@ -253,7 +253,3 @@ def save_evaluation(
     write_result(files[0], result)
     write_submission(files[1], predictions)
     return files
-
-
-
-

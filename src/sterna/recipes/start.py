@@ -46,9 +46,10 @@ def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
         found, state, _ = load_weights(start.weights, heads=config.heads)
         model = DUET(found)
         model.load_state_dict(state)
-    if (found := model.config.hidden_size) != config.hidden_size:
+    width = model.config.hidden_size
+    if width != config.hidden_size:
         raise InputError(
-            f"{start.weights}: width {found}, the recipe's model has {config.hidden_size}; "
+            f"{start.weights}: width {width}, the recipe's model has {config.hidden_size}; "
             "set --model.hidden-size and its fellows to the checkpoint's"
         )
     return model
@@ -60,7 +61,7 @@ def _fill(model: DUET, part: dict[str, Tensor]) -> None:
 
 
 def _spread(model: DUET, deviation: float) -> None:
-    """Draw matrices from N(0, deviation); tables of embeddings and the graph bias are left alone."""
+    """Draw matrices from N(0, deviation); embedding tables and the graph bias are left alone."""
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2 and "embeddings." not in name and "sprel" not in name:
             nn.init.normal_(parameter, std=deviation)
@@ -94,9 +95,9 @@ def _share_words(model: DUET, world: World) -> None:
 
 def _align(model: DUET) -> None:
     """Begin cross-attention as similarity: keys equal queries, drawn from N(0, 1 / width)."""
-    for encoder in (model.local_encoder, model.global_encoder):
-        for layer in encoder.encoder.x_layers:
-            attention = layer.visual_attention.att
-            nn.init.normal_(attention.query.weight, std=model.config.hidden_size**-0.5)
+    weights = dict(model.named_parameters())
+    for name, query in weights.items():
+        if name.endswith("visual_attention.att.query.weight"):
+            nn.init.normal_(query, std=model.config.hidden_size**-0.5)
             with torch.no_grad():
-                attention.key.weight.copy_(attention.query.weight)
+                weights[name.replace("att.query", "att.key")].copy_(query)

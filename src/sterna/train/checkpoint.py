@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from sterna.errors import InputError
 from sterna.files import find_file, write_bytes
 
 FORMAT = "sterna-training-state-1"
+_PARTS = {"modules": dict, "optimizer": dict, "progress": str}
 
 
 class CheckpointError(InputError):
@@ -66,6 +65,12 @@ def load_state(
             f"{file}: {len(differences)} keys do not fit this model; resume with the configuration "
             "that wrote it, or choose another --out\n" + "\n".join(lines)
         )
+    wanted, found = _group_sizes(optimizer.state_dict()), _group_sizes(state["optimizer"])
+    if wanted != found:
+        raise CheckpointError(
+            f"{file}: its optimiser had other parameter groups; resume with the configuration that "
+            f"wrote it, or choose another --out\n  expected: {wanted}\n  found:    {found}"
+        )
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
     optimizer.load_state_dict(state["optimizer"])
@@ -73,10 +78,14 @@ def load_state(
     return progress
 
 
+def _group_sizes(state: dict[str, Any]) -> list[int]:
+    return [len(group["params"]) for group in state["param_groups"]]
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # foreign bytes make the unpickler fail in a dozen ways
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{file}: not a whole training state ({reason}); delete it and start again\n"
@@ -87,6 +96,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{file}: a checkpoint of another program, not a training state\n"
             f"  expected: format {FORMAT}\n  found:    {keys}"
+        )
+    missing = [part for part in _PARTS if not isinstance(state.get(part), _PARTS[part])]
+    if missing:
+        raise CheckpointError(
+            f"{file}: not a whole training state; delete it and start again\n"
+            f"  expected: {', '.join(_PARTS)}\n  missing:  {', '.join(missing)}"
         )
     return state
 

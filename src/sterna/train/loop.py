@@ -136,7 +136,7 @@ class Trainer:
         return self.folder / "state.pt"
 
     def _check_config(self, config: dict[str, Any]) -> None:
-        path = self.folder / "config.json"
+        path = self.folder / "recipe.json"
         wanted = json.loads(json.dumps(config))
         if self.state_file.exists() and path.exists():
             found = json.loads(path.read_text("utf-8"))
@@ -192,7 +192,7 @@ class Trainer:
             output: TaskOutput = self.model(batch)
         if not bool(torch.isfinite(output.loss)):
             raise InputError(
-                f"iteration {iteration}: the loss is {float(output.loss)}; lower the learning "
+                f"iteration {iteration}: the loss is {output.loss.item()}; lower the learning "
                 "rate, or check the view features with `sterna data check`"
             )
         self.optimizer.zero_grad(set_to_none=True)

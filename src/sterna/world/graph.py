@@ -27,8 +27,9 @@ class NavGraph:
     float32 as the simulator's are (distances are not). Directed edges stand in CSR form (`indptr`
     [N+1], `indices` [E]) in the order in which a sweep over the 36 views meets them, which is
     DUET's candidate order. Per edge: absolute `heading` and `elevation` in radians, `distance` in
-    metres, the nearest `view` (0-35) and the `angular_distance` to its centre. `distances` [N, N] are geodesic metres (inf if unreachable),
-    `next_hop` [N, N] the first node on a shortest path (-1 if unreachable, itself on the diagonal).
+    metres, the nearest `view` (0-35) and the `angular_distance` to its centre. `distances` [N, N]
+    are geodesic metres (inf if unreachable), `next_hop` [N, N] the first node on a shortest path
+    (-1 if unreachable, itself on the diagonal).
     """
 
     scan: str
