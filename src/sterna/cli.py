@@ -23,6 +23,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   distil       train a student beside a teacher (MiniVLN stage 2); also: distill
   eval         walk a split with a saved policy and score it
   score        score a trajectory or submission file
+  study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
   data check   say what a data folder holds, what is missing, where it is offered
   data embed   embed text observations into a view store
@@ -350,6 +351,40 @@ def _quickstart(argv: Sequence[str]) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Study(Common):
+    """A whole table over seeds, with controls; trains and evaluates what is not there yet."""
+
+    name: tyro.conf.Positional[Literal["r2r-text"]]
+    """r2r-text: teacher, blind control, student alone and distilled, on text observations."""
+    out: Path = Path("runs/r2r-text")
+    """Folder of all runs; the same command continues a killed study."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the students."""
+    views: str = "text"
+    """Text observations, or the store that `sterna data embed` made of them."""
+    iterations: int | None = None
+    """Optimiser steps of every run (default: the recipes')."""
+
+
+def _study(argv: Sequence[str]) -> int:
+    from sterna.recipes.study import run_study
+    from sterna.recipes.world import use_threads
+
+    args: Study = _parse(Study, argv, "study")
+    use_threads(args.threads)
+    text, values = run_study(
+        _data(args.data),
+        args.out,
+        seeds=args.seeds,
+        views=args.views,
+        iterations=args.iterations,
+        threads=args.threads,
+    )
+    _say(text, values, args.json)
+    return 0
+
+
 def _env_data() -> Path | None:
     named = os.environ.get("STERNA_DATA")
     return Path(named) if named else (Path("data") if Path("data").is_dir() else None)
@@ -367,6 +402,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "data embed": _data_embed,
     "data r4r": _data_r4r,
     "show": _show,
+    "study": _study,
 }
 
 

@@ -55,8 +55,8 @@ class TextReader:
 
     The output of the word embeddings and of frozen layers does not change while a policy learns
     (or, for a teacher, at all), so it is kept per instruction. `frozen` counts language layers; 0
-    keeps nothing. Frozen layers run in eval mode, without gradient. What is kept does not depend on the
-    order of reading, so that a resumed run sees the same bits.
+    keeps nothing. Frozen layers run in eval mode, without gradient. What is kept does not depend
+    on the order of reading, so that a resumed run sees the same bits.
     """
 
     def __init__(self, model: DUET, frozen: int = 0) -> None:
