@@ -246,6 +246,7 @@ class Agent:
             tokens,
             mask,
             node_features=features,
+            decide=True,
             **to_navigate(rows, self.device),
         )
 

@@ -48,11 +48,18 @@ class CrossLayer(nn.Module):
             self.lang_output = Residual(inner, width, drop, eps)
 
     def forward(
-        self, x: Tensor, bias: Tensor, text: KeyValue, text_bias: Tensor, *, details: bool = False
+        self,
+        x: Tensor,
+        bias: Tensor,
+        text: KeyValue,
+        text_bias: Tensor,
+        *,
+        details: bool = False,
+        first: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Update visual tokens x [R, Q, D]; scores are those of `visn_self_att`."""
+        """Update visual tokens x [R, Q, D] (return only the `first`); scores: `visn_self_att`."""
         x, _ = self.visual_attention(x, text_bias, text)
-        x, scores = self.visn_self_att(x, bias, details=details)
+        x, scores = self.visn_self_att(x, bias, details=details, first=first)
         return self.visn_output(self.visn_inter(x), x), scores
 
     def context_memory(self, context: Tensor) -> KeyValue:
@@ -100,12 +107,18 @@ class CrossStack(nn.Module):
         text_bias: Tensor,
         *,
         details: bool = False,
+        first: int | None = None,
     ) -> Encoded:
-        """Run the visual branch over x [R, Q, D]."""
+        """Run the visual branch over x [R, Q, D]; `first` trims the output, [R, first, D].
+
+        What the last layer would compute for the other tokens is then never computed.
+        """
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
-        for layer, memory in zip(self._layers(), text, strict=True):
-            x, layer_scores = layer(x, bias, memory, text_bias, details=details)
+        last = len(self.x_layers) - 1
+        for number, (layer, memory) in enumerate(zip(self._layers(), text, strict=True)):
+            wanted = first if number == last else None
+            x, layer_scores = layer(x, bias, memory, text_bias, details=details, first=wanted)
             if layer_scores is not None:
                 scores.append(layer_scores)
                 hidden.append(x)

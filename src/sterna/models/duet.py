@@ -42,7 +42,7 @@ class NavigationOutput:
     node_embeds: Tensor
     """Outputs of the global encoder, [R, 1 + M, D]."""
     local_embeds: Tensor
-    """Outputs of the local encoder, [R, 1 + V, D]."""
+    """Outputs of the local encoder, [R, 1 + V, D] ([R, 1 + C, D] with `decide`)."""
     object_logits: Tensor | None = None
     """Logits over the local tokens, [R, 1 + V]; -inf outside objects."""
     global_scores: tuple[Tensor, ...] = field(default=())
@@ -150,6 +150,7 @@ class DUET(nn.Module):
         *,
         details: bool = False,
         object_mask: Tensor | None = None,
+        decide: bool = False,
     ) -> NavigationOutput:
         """Score STOP and every map node.
 
@@ -163,12 +164,20 @@ class DUET(nn.Module):
         `node_positions` [.., 7] (STOP [0, 1, 0, 1, 0, 0, 0]), `node_distances` [R, 1 + M, 1 + M]
         metres between nodes, not scaled, 0 in STOP's row and column and where padded, `node_mask`
         and `node_visited` bool [R, 1 + M] (STOP: valid, not visited). `object_mask` bool
-        [R, 1 + V] marks object tokens; needs a model with objects.
+        [R, 1 + V] marks object tokens; needs a model with objects. `decide` asks for what a
+        decision needs and no more: `local_embeds` then hold STOP and the candidates, [R, 1 + C, D]
+        (logits are the same; the last local layer skips all other tokens).
         """
         x = self.local_encoder.inputs(panorama, start_and_candidate_positions)
         bias = key_bias(self.local_encoder.mask(panorama_mask))
+        short = decide and not details and object_mask is None
         local, local_scores, local_hidden = self.local_encoder.encoder(
-            x, bias, text.local, text.bias, details=details
+            x,
+            bias,
+            text.local,
+            text.bias,
+            details=details,
+            first=1 + candidate_nodes.shape[1] if short else None,
         )
         x = self.global_encoder.inputs(node_features, node_steps, node_positions)
         bias = self.global_encoder.bias(node_mask, node_distances)

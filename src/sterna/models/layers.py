@@ -113,15 +113,26 @@ class Attention(nn.Module):
         return module
 
     def forward(
-        self, x: Tensor, bias: Tensor, context: KeyValue | None = None, *, details: bool = False
+        self,
+        x: Tensor,
+        bias: Tensor,
+        context: KeyValue | None = None,
+        *,
+        details: bool = False,
+        first: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from x [R, Q, D] to `context`, or to x itself when it is None.
 
         `bias` is broadcast to [R, H, Q, K]. Returns (output [R, Q, D], scores [R, H, Q, K] or
-        None); scores carry neither mask nor bias and are made only with `details`.
+        None); scores carry neither mask nor bias and are made only with `details`. `first` asks for
+        the outputs of the first so many tokens alone (self-attention; all are still attended to).
         """
         maps = self.projections
-        if context is None:
+        if context is None and first is not None:
+            key, value = maps.keys_values(x)
+            x = x[:, :first]
+            query = maps.queries(x)
+        elif context is None:
             query, key, value = maps.own(x)
         else:
             query, (key, value) = maps.queries(x), context

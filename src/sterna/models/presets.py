@@ -61,7 +61,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "student-s": Preset(
         config=DuetConfig(
-            hidden_size=96, ffn_size=384, language_layers=3, panorama_layers=1, cross_layers=2
+            hidden_size=92,
+            heads=4,
+            ffn_size=368,
+            language_layers=3,
+            panorama_layers=1,
+            cross_layers=1,
         ),
         checkpoint="none: distil it",
         paper="sterna, the student of teacher-s",

@@ -109,6 +109,8 @@ class Trainer:
             mixed_precision="bf16" if loop.precision == "bf16" else "no",
         )
         self.task, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
+        # Before the optimiser exists, so that its state is restored onto the right device.
+        task.to(self.accelerator.device)
         self.evaluate, self.keep = evaluate, keep
         self.optimizer = adamw(task, optimizer)
         self.progress = Progress()
@@ -116,7 +118,6 @@ class Trainer:
         if self.state_file.exists():
             values = load_state(self.state_file, {"task": task}, self.optimizer)
             self.progress = Progress(**values)
-        task.to(self.accelerator.device)
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
         share = {
             "part": self.accelerator.process_index,

@@ -156,6 +156,7 @@ def navigate_packed(
             tokens.index_select(0, index),
             mask.index_select(0, index),
             node_features=features,
+            decide=True,
             **to_navigate(bucket.rows, device),
         )
         parts.append((bucket, output))
