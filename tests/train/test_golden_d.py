@@ -123,15 +123,20 @@ def test_rollout_loss_and_gradients(
     }
     total = float(np.sqrt(np.square(list(norms.values())).sum()))
     assert total == pytest.approx(wanted["grad_total_norm"], rel=1e-5)
-    check_norms(norms, wanted["grad_norms"])
+    check_norms(norms, wanted["grad_norms"], total)
 
 
-def check_norms(norms: dict[str, float], wanted: dict[str, float]) -> None:
-    """Norms agree to 1e-4 of themselves; below 1e-5 they are rounding noise (README)."""
+def check_norms(norms: dict[str, float], wanted: dict[str, float], total: float) -> None:
+    """Norms agree to 1e-4 of themselves, or to 1e-8 of the whole gradient's; below 1e-5 is noise.
+
+    The floor matters for one norm, `local_sap_head.net.2.bias` of sample2: terms up to 0.25 cancel
+    to 4e-4 of a total of 27, so float32 leaves 1e-7 of it undecided. In float64 it is 4.04742e-4;
+    the stored 4.04769e-4 and ours (4.0467 to 4.0470e-4, by number of buckets) lie on both sides.
+    """
     assert norms.keys() >= {key for key, value in wanted.items() if value > 1e-5}
     for key, value in wanted.items():
         if value > 1e-5:
-            assert norms[key] == pytest.approx(value, rel=1e-4), key
+            assert norms[key] == pytest.approx(value, rel=1e-4, abs=1e-8 * total), key
 
 
 def check_targets(

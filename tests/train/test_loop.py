@@ -25,8 +25,8 @@ from toy import TINY, tiny_model, toy_panoramas
 def test_learns_its_training_episodes(
     toy_house: Path, panoramas: Panoramas, episodes: list[Episode], tmp_path: Path
 ) -> None:
-    """A tiny DUET goes from lost to nearly always right on 32 episodes, in seconds."""
-    some = episodes[::23][:32]
+    """A tiny DUET goes from lost to nearly always right on 24 episodes, in seconds."""
+    some = episodes[::29][:24]
     sizes = replace(TINY, hidden_size=48, ffn_size=96, dropout=0.0, feature_dropout=0.0)
     policy = tiny_model(0, sizes)
     task = ImitationTask(policy, panoramas, ImitationConfig(ml_weight=0.5))
@@ -39,15 +39,15 @@ def test_learns_its_training_episodes(
         return {name: result.scores[name].mean for name in ("SR", "SPL", "NE")}
 
     before = scores()
-    loop = LoopConfig(iterations=90, batch_size=16, eval_every=45, save_every=90, log_every=30)
+    loop = LoopConfig(iterations=80, batch_size=12, eval_every=40, save_every=80, log_every=40)
     rate = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup=10, clip_norm=5.0)
     kept: list[str] = []
     done = Trainer(task, some, tmp_path, loop, rate, evaluate=scores, keep=kept.append).run()
     after = done.scores[-1]
     assert before["SR"] < 0.5 and after["SR"] > 0.9 and after["SPL"] > 0.8, (before, after)
-    assert kept == ["best", "best", "last"] and done.best_iteration == 90
+    assert kept == ["best", "best", "last"] and done.best_iteration == 80
     lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [x["kind"] for x in lines] == ["train", "select", "train", "train", "select"]
+    assert [x["kind"] for x in lines] == ["train", "select", "train", "select"]
     assert lines[-2]["loss"] < 0.5 * lines[0]["loss"] and lines[-2]["agree"] > 0.9
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
+from sterna.models.linear import Linear, Narrow, linear
 
 MASKED = -10000.0
 """Added to the scores of padded keys (BERT's constant; finite, so an empty row stays finite)."""
@@ -55,16 +56,16 @@ class Projections(nn.Module):
         """Make three D -> D linears."""
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.value = Linear(width, width)
+        self._narrow = Narrow()
 
     def own(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values [R, H, K, E] of tokens [R, K, D], by one product."""
         maps = (self.query, self.key, self.value)
-        weight = torch.cat([m.weight for m in maps])
-        bias = torch.cat([m.bias for m in maps])
-        return split_packed(F.linear(x, weight, bias), self.heads)
+        joined = linear(x, [m.weight for m in maps], [m.bias for m in maps], self._narrow)
+        return split_packed(joined, self.heads)
 
     def keys_values(self, context: Tensor) -> KeyValue:
         """Return keys and values [R, H, K, E] of context tokens [R, K, D]."""
@@ -84,7 +85,7 @@ class Residual(nn.Module):
     def __init__(self, inner: int, width: int, dropout: float, eps: float) -> None:
         """Make the linear inner -> width and its norm."""
         super().__init__()
-        self.dense = nn.Linear(inner, width)
+        self.dense = Linear(inner, width)
         self.LayerNorm = nn.LayerNorm(width, eps=eps)
         self.dropout = FastDropout(dropout)
 
@@ -146,7 +147,7 @@ class Intermediate(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         """Make the linear width -> inner."""
         super().__init__()
-        self.dense = nn.Linear(width, inner)
+        self.dense = Linear(width, inner)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [R, Q, D] to [R, Q, inner]."""
@@ -160,7 +161,7 @@ class Head(nn.Module):
         """Score tokens of `inputs` (default `width`) features through a layer of `width`."""
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(inputs or width, width),
+            Linear(inputs or width, width),
             nn.ReLU(),
             nn.LayerNorm(width, eps=eps),
             nn.Linear(width, 1),
@@ -176,4 +177,4 @@ class Head(nn.Module):
 
 def linear_norm(inputs: int, width: int, eps: float) -> nn.Sequential:
     """Linear then LayerNorm, as position features are embedded."""
-    return nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width, eps=eps))
+    return nn.Sequential(Linear(inputs, width), nn.LayerNorm(width, eps=eps))

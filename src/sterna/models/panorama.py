@@ -15,6 +15,7 @@ from sterna.models.attention import attend
 from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
 from sterna.models.layers import compute_dtype, enter, key_bias, split_packed
+from sterna.models.linear import Linear, Narrow, linear
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class PackedAttention(nn.Module):
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
+        self._narrow = Narrow()
         self.dropout = FastDropout(dropout)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
@@ -53,7 +55,7 @@ class PackedAttention(nn.Module):
         self, x: Tensor, bias: Tensor, *, details: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Attend within x [R, V, D]; returns (output, scores [R, H, V, V] or None)."""
-        packed = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        packed = linear(x, (self.in_proj_weight,), (self.in_proj_bias,), self._narrow)
         query, key, value = split_packed(packed, self.heads)
         mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
         return self.out_proj(mixed), scores
@@ -67,8 +69,8 @@ class PanoramaLayer(nn.Module):
         super().__init__()
         width, drop = config.hidden_size, config.dropout
         self.self_attn = PackedAttention(width, config.heads, drop)
-        self.linear1 = nn.Linear(width, config.ffn_size)
-        self.linear2 = nn.Linear(config.ffn_size, width)
+        self.linear1 = Linear(width, config.ffn_size)
+        self.linear2 = Linear(config.ffn_size, width)
         self.norm1 = nn.LayerNorm(width, eps=1e-5)
         self.norm2 = nn.LayerNorm(width, eps=1e-5)
         self.dropout = FastDropout(drop)
@@ -117,12 +119,12 @@ class ImageEmbeddings(nn.Module):
         """Make linears, norms, the table of the three kinds and the layers."""
         super().__init__()
         width, eps = config.hidden_size, config.layer_norm_eps
-        self.img_linear = nn.Linear(config.feature_size, width)
+        self.img_linear = Linear(config.feature_size, width)
         self.img_layer_norm = nn.LayerNorm(width, eps=eps)
-        self.loc_linear = nn.Linear(7, width)
+        self.loc_linear = Linear(7, width)
         self.loc_layer_norm = nn.LayerNorm(width, eps=eps)
         if config.object_size is not None and not config.shared_objects:
-            self.obj_linear = nn.Linear(config.object_size, width)
+            self.obj_linear = Linear(config.object_size, width)
             self.obj_layer_norm = nn.LayerNorm(width, eps=eps)
         self.nav_type_embedding = nn.Embedding(3, width)
         self.layer_norm = nn.LayerNorm(width, eps=eps)

@@ -49,13 +49,13 @@ def minivln_r2r() -> DistillRun:
 
 
 _TEXT_LOOP = LoopConfig(
-    iterations=2400,
+    iterations=3400,
     batch_size=16,
     demonstrations=4,
     warm_start=400,
     length_window=8,
     precision="bf16",
-    eval_every=800,
+    eval_every=850,
     save_every=200,
     select_by="SR+SPL",
 )
@@ -64,7 +64,7 @@ _TEXT_LOOP = LoopConfig(
 def text_teacher() -> TrainConfig:
     """The teacher of two CPU cores: text observations, language layers of MiniLM."""
     return TrainConfig(
-        model=replace(preset("teacher-s"), feature_dropout=0.3),
+        model=replace(preset("teacher-s"), dropout=0.0, feature_dropout=0.3),
         start=StartConfig(language="all-MiniLM-L6-v2", aligned=True),
         imitation=ImitationConfig(frozen_language_layers=4, max_steps=12),
         loop=_TEXT_LOOP,
@@ -78,7 +78,7 @@ def text_teacher() -> TrainConfig:
 def text_student() -> DistillRun:
     """The student of `text-teacher`, 12% of its parameters; weight 0 trains it alone."""
     return DistillRun(
-        model=replace(preset("student-s"), feature_dropout=0.3),
+        model=replace(preset("student-s"), dropout=0.0, feature_dropout=0.3),
         start=StartConfig(word_table=True, aligned=True, spread=0.0),
         imitation=ImitationConfig(max_steps=12),
         loop=replace(_TEXT_LOOP, precision="fp32"),

@@ -4,6 +4,7 @@ Each house has two floors, a jittered grid of viewpoints each, joined by one sta
 viewpoint stands a landmark, a colour and an object ("red chair"), unique in its house. A view's
 feature is the sum of the landmark vectors in its direction; a landmark's vector is the sum of two
 fixed word vectors, the same in every house, so what is learnt in one house holds in another.
+The vectors of all words lie beside the views (``words.npy``): a policy may begin with them.
 Instructions name landmarks along a shortest path of 3 to 6 edges, in three wordings.
 """
 
@@ -34,13 +35,15 @@ _PHRASES = (
     "go straight turn left right around and walk to towards the past then stop wait at "
     "up down stairs leave ."
 )
-Words = tuple[str, str]
+WORDS = tuple(dict.fromkeys((*_SPECIAL, *_PHRASES.split(), *COLOURS, *OBJECTS)))
+"""All words of toy instructions, by id."""
+Landmark = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class _House:
     graph: NavGraph
-    landmarks: list[Words]
+    landmarks: list[Landmark]
 
 
 def write_toy_world(
@@ -54,7 +57,8 @@ def write_toy_world(
     """Write a whole data folder of toy houses; the same arguments give the same bytes.
 
     Written: ``connectivity/``, ``r2r/R2R_{train,val_seen,val_unseen}.json`` (with
-    ``instr_encodings``), ``features/toy.hdf5`` (36 x 32), and ``tokenizer.json`` of the words used.
+    ``instr_encodings``), ``features/toy.hdf5`` (36 x 32), ``tokenizer.json`` of the words used, and
+    their vectors ``words.npy`` (see `word_table`).
     `paths` is the number of training paths a house; validation has a sixth of it (seen, other paths
     of the training houses) or half of it (unseen houses). Returns the folder.
     """
@@ -65,6 +69,7 @@ def write_toy_world(
     write_text(root / "connectivity" / "scans.txt", "\n".join(scans) + "\n")
     tokenizer = toy_tokenizer()
     write_text(root / "tokenizer.json", tokenizer.to_str(pretty=True))
+    np.save(root / "words.npy", word_table(), allow_pickle=False)
     entries: dict[str, list[dict[str, Any]]] = {"train": [], "val_seen": [], "val_unseen": []}
     for index, house in enumerate(houses):
         drawn = [_entry(house, path, rng, tokenizer) for path in _paths(house.graph, rng)]
@@ -91,10 +96,23 @@ def word_vectors() -> dict[str, NDArray[np.float64]]:
     return dict(zip(words, 4.0 * np.linalg.qr(table)[0].T, strict=True))
 
 
+def word_table() -> NDArray[np.float32]:
+    """Vectors [V, 32] of all toy words, by id: landmark words look as they are seen in views.
+
+    The other words are half as long, in directions to which no view feature points.
+    """
+    known = word_vectors()
+    seen = np.array(list(known.values())) / 4.0
+    others = np.random.default_rng(37).normal(size=(len(WORDS), FEATURE_SIZE))
+    others -= others @ seen.T @ seen
+    others *= 2.0 / np.linalg.norm(others, axis=1, keepdims=True)
+    rows = [known.get(word, other) for word, other in zip(WORDS, others, strict=True)]
+    return np.array(rows, np.float32)
+
+
 def toy_tokenizer() -> Tokenizer:
     """Word-level tokenizer of the toy instructions: ``[CLS] words [SEP]``, 0 is padding."""
-    words = dict.fromkeys((*_SPECIAL, *_PHRASES.split(), *COLOURS, *OBJECTS))
-    vocabulary = {word: i for i, word in enumerate(words)}
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -96,7 +96,14 @@ class World:
         return Panoramas(Atlas.load(self.layout.connectivity, scans), self.views)
 
     def word_vectors(self, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (word table [vocabulary, width], view projection [width, D]), cached on disk."""
+        """Return (word table [vocabulary, width], view projection [width, D]).
+
+        A data folder's own ``words.npy`` [vocabulary, D] wins over the sentence encoder's words,
+        whose reduction is cached on disk.
+        """
+        own = self.layout.root / "words.npy"
+        if own.is_file():
+            return _own_words(own, width)
         from sterna.models.words import word_table
 
         encoder = SentenceEncoder.from_folder(self.config.encoder)
@@ -110,6 +117,24 @@ class World:
             partial.replace(path)
         with np.load(path, allow_pickle=False) as saved:
             return saved["vectors"], saved["weight"]
+
+
+def _own_words(path: Path, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Turn word vectors [V, D] into `width`: their main directions, mixed over all heads."""
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{path}: not a whole .npy array ({error}); write it again") from error
+    if table.ndim != 2 or table.dtype.kind != "f" or not np.isfinite(table).all():
+        raise InputError(
+            f"{path}: expected finite vectors [words, features], found {table.dtype} {table.shape}"
+        )
+    _, _, directions = np.linalg.svd(table, full_matrices=False)
+    kept = min(width, len(directions))
+    mixing = np.linalg.qr(np.random.default_rng(0).normal(size=(width, width)))[0][:, :kept]
+    projection = (mixing @ directions[:kept]).astype(np.float32)
+    longest = np.linalg.norm(table, axis=1).max()
+    return (table @ projection.T / longest).astype(np.float32), projection
 
 
 def find_data(data: Path | None, environment: str | None) -> Path:
