@@ -27,7 +27,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from stepwise import NoiseViews, StepwiseAgent, noise_model, ordinary_kernels, sizes, with_words
+from stepwise import (
+    NoiseViews,
+    StepwiseAgent,
+    noise_model,
+    ordinary_kernels,
+    sizes,
+    whole_layers,
+    with_words,
+)
 from torch.nn import functional
 
 from sterna.data.episodes import Episode
@@ -75,7 +83,9 @@ class Arm:
         self.panoramas, episodes = world(data)
         self.shown, self.tried = episodes[:BATCH], episodes[BATCH:]
         self.references = reference_nodes(self.panoramas.atlas, self.shown)
-        self.task = ImitationTask(noise_model(sizes(width)), self.panoramas, CONFIG)
+        model = noise_model(sizes(width))
+        model = whole_layers(model) if name.startswith("stepwise") else model
+        self.task = ImitationTask(model, self.panoramas, CONFIG)
         self.optimizer = adamw(self.task, OptimizerConfig())
 
     def loss(self) -> tuple[torch.Tensor, Logits]:

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import torch
-from stepwise import NoiseViews, StepwiseAgent, noise_model, sizes, with_words
+from stepwise import NoiseViews, StepwiseAgent, noise_model, sizes, whole_layers, with_words
 
 from sterna.data.episodes import Episode
 from sterna.data.r2r import read_r2r
@@ -72,9 +72,10 @@ def measure(width: int, data: str, first: int) -> list[dict[str, object]]:
     panoramas = Panoramas(atlas, NoiseViews())
     few = episodes[:: len(episodes) // first][:first]
     model = noise_model(sizes(width)).eval()
+    plain = whole_layers(noise_model(sizes(width)).eval())
     with torch.inference_mode():
         arms = {
-            "stepwise": timed(lambda: StepwiseAgent(model, panoramas), panoramas, few, 8),
+            "stepwise": timed(lambda: StepwiseAgent(plain, panoramas), panoramas, few, 8),
             "cached": timed(lambda: Agent(model, panoramas), panoramas, episodes, 64),
         }
         with torch.autocast("cpu", torch.bfloat16):

@@ -4,6 +4,7 @@ Every decision is a padded batch of all agents, those that have ended included, 
 ends; keys and values of the text are computed again at every step; nothing is cached; training
 keeps the gradient of every step's forward pass until one backward pass through all of them.
 `ordinary_kernels` also puts PyTorch's own dropout and the textbook form of attention in place.
+`whole_layers` keeps the last local layer from skipping tokens that no decision reads.
 """
 
 from __future__ import annotations
@@ -99,6 +100,17 @@ def ordinary_kernels() -> None:
     FastDropout.add = drop_add  # type: ignore[method-assign]
     for module in (layers, panorama):
         module.attend = ordinary_attend
+
+
+def whole_layers(model: DUET) -> DUET:
+    """Make a model compute all tokens of all layers, as the original does; same logits."""
+    navigate = model.navigate
+
+    def every_token(*arguments: Any, **named: Any) -> NavigationOutput:
+        return navigate(*arguments, **(named | {"decide": False}))
+
+    model.navigate = every_token  # type: ignore[method-assign]
+    return model
 
 
 class StepwiseAgent(Agent):

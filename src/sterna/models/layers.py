@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
-from sterna.models.linear import Linear, Narrow, linear
+from sterna.models.linear import Linear, linear
 
 MASKED = -10000.0
 """Added to the scores of padded keys (BERT's constant; finite, so an empty row stays finite)."""
@@ -59,12 +59,11 @@ class Projections(nn.Module):
         self.query = Linear(width, width)
         self.key = Linear(width, width)
         self.value = Linear(width, width)
-        self._narrow = Narrow()
 
     def own(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values [R, H, K, E] of tokens [R, K, D], by one product."""
         maps = (self.query, self.key, self.value)
-        joined = linear(x, [m.weight for m in maps], [m.bias for m in maps], self._narrow)
+        joined = linear(x, [m.weight for m in maps], [m.bias for m in maps])
         return split_packed(joined, self.heads)
 
     def keys_values(self, context: Tensor) -> KeyValue:

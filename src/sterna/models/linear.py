@@ -31,19 +31,13 @@ def _fill(x: Tensor, rows: int) -> Tensor:
 
 
 class _GridLinear(torch.autograd.Function):
-    """y = x W^T + b for x [N, K]; gradients dx = g W, dW = g^T x, db = sum g, all on the grid.
-
-    W and b are narrow copies; the gradients go to the float32 parts that they were joined from.
-    """
+    """y = x W^T + b for x [N, K]; gradients dx = g W, dW = g^T x, db = sum g, all on the grid."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, count: int, *parts: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         filled = _fill(x, grid_size(len(x)))
         ctx.save_for_backward(filled, weight)
-        ctx.rows, ctx.count = len(x), count
-        ctx.sizes = [len(part) for part in parts[:count]]
+        ctx.rows = len(x)
         return F.linear(filled, weight, bias)[: len(x)]
 
     @staticmethod
@@ -51,53 +45,33 @@ class _GridLinear(torch.autograd.Function):
         filled, weight = ctx.saved_tensors
         g = _fill(grad.contiguous(), len(filled))
         d_x = torch.mm(g, weight)[: ctx.rows] if ctx.needs_input_grad[0] else None
-        if not any(ctx.needs_input_grad[4:]):
-            return d_x, None, None, None, *([None] * (2 * ctx.count))
-        d_weights = torch.split(torch.mm(g.t(), filled).float(), ctx.sizes)
-        d_biases = torch.split(grad.sum(0, dtype=torch.float32), ctx.sizes)
-        return d_x, None, None, None, *d_weights, *d_biases
+        d_weight = torch.mm(g.t(), filled) if ctx.needs_input_grad[1] else None
+        d_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
+        return d_x, d_weight, d_bias
 
 
-class Narrow:
-    """Keeps the narrow copy of weights and biases, joined along the outputs, until they change."""
+def linear(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
+    """Apply x [..., K] to linears joined along their outputs; on the grid under CPU autocast.
 
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._stamp: tuple[object, ...] = ()
-        self._copy: tuple[Tensor, Tensor] | None = None
-
-    def __call__(self, parts: Sequence[Tensor], kind: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return (weight, bias) of type `kind` for parts (weights first, then biases)."""
-        stamp = (kind, *((id(part), part._version) for part in parts))
-        if self._copy is None or stamp != self._stamp:
-            half = len(parts) // 2
-            with torch.no_grad():
-                weight = torch.cat([part.detach().to(kind) for part in parts[:half]])
-                bias = torch.cat([part.detach().to(kind) for part in parts[half:]])
-            self._copy, self._stamp = (weight, bias), stamp
-        return self._copy
-
-
-def linear(
-    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], narrow: Narrow
-) -> Tensor:
-    """Apply x [..., K] to linears joined along their outputs; on the grid under CPU autocast."""
+    Narrow copies of the weights are made at every call and never kept: a fused optimiser changes
+    weights without telling (their version counter stands still).
+    """
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        if len(weights) == 1:
-            return F.linear(x, weights[0], biases[0])
-        return F.linear(x, torch.cat(list(weights)), torch.cat(list(biases)))
+        return F.linear(x, _joined(weights), _joined(biases))
     kind = torch.get_autocast_dtype("cpu")
     with torch.autocast("cpu", enabled=False):
-        parts = (*weights, *biases)
-        weight, bias = narrow(parts, kind)
         flat = x.reshape(-1, x.shape[-1]).to(kind)
-        if torch.is_grad_enabled() and (flat.requires_grad or weights[0].requires_grad):
-            out: Tensor = _GridLinear.apply(  # type: ignore[no-untyped-call]
-                flat, weight, bias, len(weights), *parts
-            )
+        weight = _joined([w.to(kind) for w in weights])
+        bias = _joined([b.to(kind) for b in biases])
+        if torch.is_grad_enabled() and (flat.requires_grad or weight.requires_grad):
+            out: Tensor = _GridLinear.apply(flat, weight, bias)  # type: ignore[no-untyped-call]
         else:
             out = F.linear(_fill(flat, grid_size(len(flat))), weight, bias)[: len(flat)]
     return out.view(*x.shape[:-1], weight.shape[0])
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 class Linear(nn.Linear):
@@ -106,8 +80,7 @@ class Linear(nn.Linear):
     def __init__(self, inputs: int, outputs: int) -> None:
         """Make a map from `inputs` to `outputs`, with bias."""
         super().__init__(inputs, outputs)
-        self._narrow = Narrow()
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
-        return linear(input, (self.weight,), (self.bias,), self._narrow)
+        return linear(input, (self.weight,), (self.bias,))

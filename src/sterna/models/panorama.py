@@ -15,7 +15,7 @@ from sterna.models.attention import attend
 from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
 from sterna.models.layers import compute_dtype, enter, key_bias, split_packed
-from sterna.models.linear import Linear, Narrow, linear
+from sterna.models.linear import Linear, linear
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,6 @@ class PackedAttention(nn.Module):
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = Linear(width, width)
-        self._narrow = Narrow()
         self.dropout = FastDropout(dropout)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
@@ -55,7 +54,7 @@ class PackedAttention(nn.Module):
         self, x: Tensor, bias: Tensor, *, details: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Attend within x [R, V, D]; returns (output, scores [R, H, V, V] or None)."""
-        packed = linear(x, (self.in_proj_weight,), (self.in_proj_bias,), self._narrow)
+        packed = linear(x, (self.in_proj_weight,), (self.in_proj_bias,))
         query, key, value = split_packed(packed, self.heads)
         mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
         return self.out_proj(mixed), scores
