@@ -355,27 +355,31 @@ def _quickstart(argv: Sequence[str]) -> int:
 class Study(Common):
     """A whole table over seeds, with controls; trains and evaluates what is not there yet."""
 
-    name: tyro.conf.Positional[Literal["r2r-text"]]
-    """r2r-text: teacher, blind control, student alone and distilled, on text observations."""
-    out: Path = Path("runs/r2r-text")
-    """Folder of all runs; the same command continues a killed study."""
+    name: tyro.conf.Positional[Literal["r2r-text", "toy"]]
+    """r2r-text: R2R on text observations; toy: generated houses (written if --data is not given)."""
+    out: Path | None = None
+    """Folder of all runs, default runs/NAME; the same command continues a killed study."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the students."""
-    views: str = "text"
-    """Text observations, or the store that `sterna data embed` made of them."""
+    views: str | None = None
+    """View store, for example what `sterna data embed` made (default: the recipe's)."""
     iterations: int | None = None
     """Optimiser steps of every run (default: the recipes')."""
 
 
 def _study(argv: Sequence[str]) -> int:
+    from sterna.recipes.quickstart import toy_data
     from sterna.recipes.study import run_study
     from sterna.recipes.world import use_threads
 
     args: Study = _parse(Study, argv, "study")
     use_threads(args.threads)
+    out = args.out or Path("runs") / args.name
+    root = args.data if args.name == "toy" else _data(args.data)
     text, values = run_study(
-        _data(args.data),
-        args.out,
+        args.name,
+        root or toy_data(out),
+        out,
         seeds=args.seeds,
         views=args.views,
         iterations=args.iterations,

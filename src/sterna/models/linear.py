@@ -2,9 +2,9 @@
 
 A CPU's matrix library compiles a bfloat16 product for every new shape (several milliseconds here,
 longer than the product), and a packed pass has other row counts at every step. So the rows are
-padded up to a geometric grid, and the compiled products are met again and again: five to six times
-faster over varying sizes (benchmarks/linear.py). Results do not change: rows are independent, and
-padded rows are zero in the weight gradient.
+padded up to a geometric grid, and the compiled products are met again and again
+(benchmarks/linear.py measures the gain). Results do not change: rows are independent, and padded
+rows are zero in the weight gradient.
 """
 
 from __future__ import annotations

@@ -39,9 +39,7 @@ def quickstart(
     where = "R2R, text observations" if root else "generated toy houses"
     teacher, student = _recipes(bool(root), seed)
     if root is None:
-        root = out / "toy-data"
-        if not (root / "r2r" / "R2R_train.json").is_file():
-            write_toy_world(root, seed)
+        root = toy_data(out, seed)
     train(teacher, root, out / "teacher", threads=threads)
     alone = replace(student, distill=replace(student.distill, weight=0.0))
     taught = replace(student, teacher=out / "teacher" / "best")
@@ -68,6 +66,14 @@ def quickstart(
     write_json(out / "results.json", values)
     write_text(out / "results.txt", text + "\n")
     return text, values
+
+
+def toy_data(out: Path, seed: int = 0) -> Path:
+    """Return the data folder of generated houses in a run folder, written if it is not there."""
+    root = out / "toy-data"
+    if not (root / "r2r" / "R2R_train.json").is_file():
+        write_toy_world(root, seed)
+    return root
 
 
 def _r2r(data: Path) -> Path | None:

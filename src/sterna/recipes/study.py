@@ -1,7 +1,8 @@
 """Studies: whole tables over seeds, with their controls, resumed where they were killed.
 
-`r2r-text`: R2R on text observations. A teacher, its blind control, a student alone and distilled;
-every row scored once on val_unseen with weights selected on val_seen.
+A study trains a teacher, its blind control, a student alone and the same student distilled; every
+row is scored once on val_unseen with weights selected on val_seen. `r2r-text` does so on R2R with
+text observations, `toy` on generated houses.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from sterna.files import read_json, write_json, write_text
 from sterna.metrics import Result, paired_difference, read_result, score_predictions, write_result
 from sterna.metrics.result import estimates
 from sterna.recipes.baselines import RandomPolicy
-from sterna.recipes.config import TrainConfig
-from sterna.recipes.r2r import text_student, text_teacher
+from sterna.recipes.config import DistillRun, TrainConfig
+from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
 from sterna.recipes.runs import protocol_of, run_eval, train
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 
 SPLITS = ("val_unseen", "val_seen")
+STUDIES = {"r2r-text": (text_teacher, text_student), "toy": (toy_teacher, toy_student)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class Arm:
 
 
 def arms(seeds: Sequence[int]) -> list[Arm]:
-    """Return the rows of the r2r-text study."""
+    """Return the rows of a study."""
 
     def student(name: str) -> tuple[str, ...]:
         return tuple(f"{name}-{seed}" for seed in seeds)
@@ -68,53 +70,59 @@ def arms(seeds: Sequence[int]) -> list[Arm]:
 
 
 def runs(
-    out: Path, seeds: Sequence[int], views: str, iterations: int | None
+    out: Path,
+    seeds: Sequence[int],
+    teacher: TrainConfig,
+    student: DistillRun,
+    *,
+    views: str | None = None,
+    iterations: int | None = None,
 ) -> dict[str, TrainConfig]:
-    """Return the trainings of the study by folder name, in an order that meets their needs."""
+    """Return the trainings of a study by folder name, in an order that meets their needs."""
 
     def sized(config: TrainConfig, seed: int) -> TrainConfig:
         loop = replace(config.loop, seed=seed)
         if iterations is not None:
             share = config.loop.warm_start / config.loop.iterations
             loop = replace(loop, iterations=iterations, warm_start=round(share * iterations))
-        return replace(config, loop=loop, data=replace(config.data, views=views))
+        return replace(
+            config, loop=loop, data=replace(config.data, views=views or config.data.views)
+        )
 
-    teacher = sized(text_teacher(), 0)
-    plan = {
-        "teacher": teacher,
-        "teacher-blind": replace(teacher, data=replace(teacher.data, blind=True)),
-    }
-    recipe = text_student()
+    first = sized(teacher, 0)
+    plan = {"teacher": first, "teacher-blind": replace(first, data=replace(first.data, blind=True))}
+    alone = replace(student, distill=replace(student.distill, weight=0.0))
+    taught = replace(student, teacher=out / "teacher" / "best")
     for seed in seeds:
-        alone = replace(recipe, distill=replace(recipe.distill, weight=0.0))
         plan[f"student-alone-{seed}"] = sized(alone, seed)
-        taught = replace(recipe, teacher=out / "teacher" / "best")
         plan[f"student-distilled-{seed}"] = sized(taught, seed)
     return plan
 
 
 def run_study(
+    name: str,
     root: Path,
     out: Path,
     *,
     seeds: Sequence[int] = (0, 1, 2),
-    views: str = "text",
+    views: str | None = None,
     iterations: int | None = None,
     threads: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Train what is not trained, evaluate what is not evaluated, and render the table.
 
     Returns the Markdown table and its numbers; both are written to ``out`` (results.md,
-    results.json).
+    results.json). `name` is one of `STUDIES`.
     """
-    plan = runs(out, seeds, views, iterations)
-    for name, config in plan.items():
-        if not (out / name / "run.json").is_file():
-            train(config, root, out / name, threads=threads)
+    teacher, student = STUDIES[name]
+    plan = runs(out, seeds, teacher(), student(), views=views, iterations=iterations)
+    for folder, config in plan.items():
+        if not (out / folder / "run.json").is_file():
+            train(config, root, out / folder, threads=threads)
     world = World(root, plan["teacher"].data)
     table = arms(seeds)
     found = {arm.name: [_results(arm, f, out, root, world) for f in arm.folders] for arm in table}
-    values = summarise(table, found, out)
+    values = {"study": name, **summarise(table, found, out)}
     text = render(values)
     write_json(out / "results.json", values)
     write_text(out / "results.md", text + "\n")
