@@ -14,7 +14,7 @@ import tyro
 
 from sterna import __version__
 from sterna.errors import InputError
-from sterna.recipes.arguments import Common
+from sterna.recipes.options import Common
 
 USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches each)
 
@@ -35,7 +35,7 @@ Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 
 
 
 def _data(root: Path | None) -> Path:
-    from sterna.recipes.world import find_data
+    from sterna.recipes.options import find_data
 
     return find_data(root, os.environ.get("STERNA_DATA"))
 
@@ -51,7 +51,7 @@ def _parse(kind: Any, argv: Sequence[str], prog: str, description: str | None = 
 def _run(kind: type[Any], recipes: Any, prog: str, description: str, argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import choices, configured
     from sterna.recipes.runs import train
-    from sterna.recipes.world import use_threads
+    from sterna.recipes.options import use_threads
 
     args = _parse(choices(kind, recipes), argv, prog, description)
     use_threads(args.threads)
@@ -106,6 +106,8 @@ class Eval(Common):
     """Episodes walked side by side; the scores do not depend on it."""
     episodes: int | None = None
     """Walk every k-th episode, about this many."""
+    submit: bool = False
+    """Write the submission alone, unscored: for a split without answers (test)."""
     out: Path | None = None
     """Folder for result_SPLIT.json and submit_SPLIT.json (default: beside the policy)."""
 
@@ -114,7 +116,7 @@ def _eval(argv: Sequence[str]) -> int:
     from sterna.metrics import format_result
     from sterna.recipes.config import DataConfig
     from sterna.recipes.runs import run_eval
-    from sterna.recipes.world import use_threads
+    from sterna.recipes.options import use_threads
 
     args: Eval = _parse(Eval, argv, "eval")
     use_threads(args.threads)
@@ -256,7 +258,7 @@ def _data_embed(argv: Sequence[str]) -> int:
     from sterna.data.layout import Layout
     from sterna.data.textobs import embed_observations
     from sterna.models.sentence import SentenceEncoder
-    from sterna.recipes.world import use_threads
+    from sterna.recipes.options import use_threads
 
     args: Embed = _parse(Embed, argv, "data embed")
     use_threads(args.threads)
@@ -340,7 +342,7 @@ class Quickstart(Common):
 
 def _quickstart(argv: Sequence[str]) -> int:
     from sterna.recipes.quickstart import quickstart
-    from sterna.recipes.world import use_threads
+    from sterna.recipes.options import use_threads
 
     args: Quickstart = _parse(Quickstart, argv, "quickstart")
     use_threads(args.threads)
@@ -356,9 +358,9 @@ class Study(Common):
     """A whole table over seeds, with controls; trains and evaluates what is not there yet."""
 
     name: tyro.conf.Positional[Literal["r2r-text", "toy"]]
-    """r2r-text: R2R on text observations; toy: generated houses (written if --data is not given)."""
+    """r2r-text: R2R on text observations; toy: generated houses, written unless --data is given."""
     out: Path | None = None
-    """Folder of all runs, default runs/NAME; the same command continues a killed study."""
+    """Folder of all runs (default runs/NAME); the same command continues a killed study."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the students."""
     views: str | None = None
@@ -370,7 +372,7 @@ class Study(Common):
 def _study(argv: Sequence[str]) -> int:
     from sterna.recipes.quickstart import toy_data
     from sterna.recipes.study import run_study
-    from sterna.recipes.world import use_threads
+    from sterna.recipes.options import use_threads
 
     args: Study = _parse(Study, argv, "study")
     use_threads(args.threads)
@@ -418,6 +420,16 @@ def _find(argv: list[str]) -> tuple[Callable[[Sequence[str]], int] | None, list[
     return None, argv
 
 
+_UNUSABLE_PATH = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def _calm_progress() -> None:
+    """Where standard error is no terminal (a log), let progress bars speak twice a minute."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # tqdm reads these when it is imported
+        os.environ.setdefault("TQDM_DELAY", "30")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
@@ -431,9 +443,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command is None:
         print(f"sterna: no command {' '.join(given[:2])!r}; see sterna --help", file=sys.stderr)
         return 2
+    _calm_progress()
     try:
         return command(rest)
-    except InputError as error:
+    except (InputError, *_UNUSABLE_PATH) as error:
         print(f"sterna: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -10,18 +10,7 @@ from typing import Annotated, Any, Union
 import tyro
 
 from sterna.recipes.config import DistillRun, TrainConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class Common:
-    """Options that every long command takes."""
-
-    data: Path | None = None
-    """Data folder (default: STERNA_DATA, else ./data)."""
-    threads: int | None = None
-    """CPU threads (default: all cores)."""
-    json: bool = False
-    """Print one JSON object on standard output."""
+from sterna.recipes.options import Common
 
 
 @dataclass(frozen=True, kw_only=True)

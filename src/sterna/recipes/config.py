@@ -35,6 +35,11 @@ class DataConfig:
     cache: Path | None = None
     """Folder for embedded text observations; default ~/.cache/sterna."""
 
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.max_words < 2:
+            raise InputError(f"data: max_words must be at least 2, found {self.max_words}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig:
@@ -63,6 +68,14 @@ class EvalConfig:
     """Every k-th episode so that about this many are walked; None: all."""
     batch_size: int = 64
     """Episodes walked side by side."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.batch_size < 1 or (self.episodes is not None and self.episodes < 1):
+            raise InputError(
+                f"select: batch_size and episodes must be at least 1, found {self.batch_size} and "
+                f"{self.episodes}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from sterna.data.r4r import read_r4r
 from sterna.errors import InputError
 from sterna.metrics import Prediction, read_submission, score_predictions
 from sterna.recipes.config import DataConfig
-from sterna.recipes.runs import data_config, open_policy, protocol_of
+from sterna.recipes.policies import check_fit, data_config, open_policy
+from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
 from sterna.show import draw_episode
 from sterna.train.evaluate import evaluate
@@ -79,6 +80,7 @@ def _walk_now(root: Path, episode: Episode, folder: Path) -> Prediction:
     world = World(root, data_config(run))
     ready = world.tokenise([episode])
     panoramas = world.panoramas(ready)
+    check_fit(policy.config, panoramas, ready, str(folder))
     rule = protocol_of(world.config)
     _, predictions = evaluate(
         policy, panoramas, ready, world.layout.connectivity, rule, progress=False

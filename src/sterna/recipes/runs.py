@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
 from sterna.data.episodes import Episode
+from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
-from sterna.files import read_json
+from sterna.files import write_json
 from sterna.metrics import (
-    PROTOCOLS,
     R2R_DUET,
     R4R_DUET,
     Prediction,
     Protocol,
     Result,
+    find_protocol,
     write_result,
     write_submission,
 )
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
-from sterna.models.pretrained import from_pretrained, save_pretrained
+from sterna.models.pretrained import save_pretrained
 from sterna.recipes.config import DataConfig, DistillRun, TrainConfig
+from sterna.recipes.policies import check_fit, data_config, open_policy, policy_folder
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
@@ -55,13 +57,16 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     Leaves ``best/`` and ``last/`` (saved policies), ``run.json`` (configuration, curve, time),
     ``log.jsonl`` and ``state.pt``.
     """
+    if needs_teacher(config):
+        policy_folder(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
     panoramas = world.panoramas([*episodes, *chosen])
     config = _fit(config, panoramas.size)
     policy = begin(config.model, config.start, config.loop.seed, world)
-    task = _task(config, policy, panoramas)
+    check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
+    task = _task(config, policy, panoramas, episodes)
     connectivity, protocol = world.layout.connectivity, protocol_of(config.data)
 
     def score() -> Scores:
@@ -99,12 +104,19 @@ def _fit(config: TrainConfig, size: int) -> TrainConfig:
     return replace(config, model=replace(config.model, feature_size=size))
 
 
-def _task(config: TrainConfig, policy: DUET, panoramas: Any) -> ImitationTask:
-    if not isinstance(config, DistillRun):
+def needs_teacher(config: TrainConfig) -> TypeGuard[DistillRun]:
+    """Return whether a run has a teacher: a distillation whose weight is not 0."""
+    return isinstance(config, DistillRun) and config.distill.weight > 0
+
+
+def _task(
+    config: TrainConfig, policy: DUET, panoramas: Panoramas, episodes: Sequence[Episode]
+) -> ImitationTask:
+    if not needs_teacher(config):
         return ImitationTask(policy, panoramas, config.imitation)
-    if not config.distill.weight:
-        return ImitationTask(policy, panoramas, config.imitation)
-    teacher, _ = open_policy(config.need_teacher())
+    folder = config.need_teacher()
+    teacher, _ = open_policy(folder)
+    check_fit(teacher.config, panoramas, episodes, str(folder))
     return DistillTask(policy, teacher, panoramas, config.imitation, config.distill)
 
 
@@ -120,8 +132,6 @@ def _notes(config: TrainConfig) -> str:
 def _write_run(
     out: Path, config: TrainConfig, *, progress_values: Mapping[str, Any], threads: int | None
 ) -> None:
-    from sterna.files import write_json
-
     values = {k: v for k, v in progress_values.items() if k != "best" or v > float("-inf")}
     write_json(
         out / RUN_FILE,
@@ -138,22 +148,6 @@ def _machine() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"CPU ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def open_policy(folder: Path) -> tuple[DUET, dict[str, Any]]:
-    """Open a saved policy and the configuration of its run (empty if it has none).
-
-    `folder` is a policy folder, or a run folder (then its ``best`` is meant).
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected a run or a saved policy")
-    policy = folder if (folder / "model.safetensors").is_file() else folder / "best"
-    if not (policy / "model.safetensors").is_file():
-        raise InputError(f"{folder}: holds no model.safetensors, nor does {policy.name}/ in it")
-    for run in (policy, policy.parent):
-        if (run / "recipe.json").is_file():
-            return from_pretrained(policy), dict(read_json(run / "recipe.json"))
-    return from_pretrained(policy), {}
 
 
 def run_eval(
@@ -174,6 +168,7 @@ def run_eval(
     `permute` gives every episode another episode's instruction (control), `blind` zeroes the views
     (control). Observations default to those of the policy's run.
     """
+    rule = find_protocol(protocol) if protocol else None
     policy, run = open_policy(folder)
     config = data or data_config(run)
     if blind:
@@ -182,19 +177,14 @@ def run_eval(
     episodes = world.episodes(split, about=about)
     walked = permuted(episodes) if permute else episodes
     panoramas = world.panoramas(episodes)
-    if panoramas.size != policy.config.feature_size:
-        raise InputError(
-            f"{folder}: the policy reads features of width {policy.config.feature_size}, the view "
-            f"store has {panoramas.size}; name the store it was trained on (--views)"
-        )
-    rule = PROTOCOLS[protocol] if protocol else protocol_of(config)
+    check_fit(policy.config, panoramas, walked, str(folder))
     began = time.perf_counter()
     result, predictions = evaluate(
         policy,
         panoramas,
         walked,
         world.layout.connectivity,
-        rule,
+        rule or protocol_of(config),
         batch_size=batch_size,
     )
     seconds = time.perf_counter() - began
@@ -215,13 +205,6 @@ def _control(blind: bool, permute: bool) -> str:
     return "+".join(
         word for word, on in (("blind", blind), ("permuted instructions", permute)) if on
     )
-
-
-def data_config(run: Mapping[str, Any]) -> DataConfig:
-    """Return the observations that a run was trained on (from its configuration)."""
-    values = dict(run.get("data", {}))
-    cache = values.get("cache")
-    return DataConfig(**(values | {"cache": Path(cache) if cache else None}))
 
 
 def _cost(policy: DUET, seconds: float) -> dict[str, float]:

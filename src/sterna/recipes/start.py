@@ -52,6 +52,11 @@ def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
             f"{start.weights}: width {width}, the recipe's model has {config.hidden_size}; "
             "set --model.hidden-size and its fellows to the checkpoint's"
         )
+    if model.config.feature_size != config.feature_size:
+        raise InputError(
+            f"{start.weights}: reads features of width {model.config.feature_size}, the view store "
+            f"has {config.feature_size}; name the store these weights belong to (--data.views)"
+        )
     return model
 
 

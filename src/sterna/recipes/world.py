@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sterna.data.episodes import Episode
@@ -135,22 +134,3 @@ def _own_words(path: Path, width: int) -> tuple[NDArray[np.float32], NDArray[np.
     projection = (mixing @ directions[:kept]).astype(np.float32)
     longest = np.linalg.norm(table, axis=1).max()
     return (table @ projection.T / longest).astype(np.float32), projection
-
-
-def find_data(data: Path | None, environment: str | None) -> Path:
-    """Return the data folder: `data`, else `environment` (STERNA_DATA), else ``./data``."""
-    root = data or (Path(environment) if environment else Path("data"))
-    if not root.is_dir():
-        raise InputError(
-            f"no data folder at {root}; give --data DIR or set STERNA_DATA "
-            "(`sterna data check DIR` says what belongs in it)"
-        )
-    return root
-
-
-def use_threads(threads: int | None) -> None:
-    """Fix the number of CPU threads, so that a run does not fight with others for cores."""
-    if threads is not None:
-        if threads < 1:
-            raise InputError(f"--threads must be at least 1, found {threads}")
-        torch.set_num_threads(threads)
