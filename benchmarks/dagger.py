@@ -3,7 +3,8 @@
 Batch 8 on real R2R paths: a teacher-forced roll-out (7 decisions) and an exploring one (15), 22
 navigation calls in all; then backward, clipping and AdamW. Actions are forced, so that all arms see
 the same states; features and weights are random. Arms: `stepwise` (fp32, see stepwise.py),
-`packed` (fp32) and `packed-bf16` (autocast). Every arm runs in a process of its own, on one thread.
+`packed` (fp32) and `packed-bf16` (autocast), the last two in four pieces (less memory). Every arm
+runs in a process of its own, on one thread.
 Reported: median seconds of an iteration by the clock and by CPU time, ratio to `stepwise` by CPU
 time (the machine may be shared), peak resident memory, and the largest difference of a fused logit
 to `stepwise` (dropout off).
@@ -44,14 +45,23 @@ from sterna.envs.graph_env import Panoramas
 from sterna.models.agent import Agent
 from sterna.models.topomap import MapRows
 from sterna.train.experts import reference_nodes
-from sterna.train.imitation import ImitationConfig, ImitationTask, joined, record
+from sterna.train.imitation import (
+    ImitationConfig,
+    ImitationTask,
+    Recorded,
+    action_loss,
+    joined,
+    record,
+)
 from sterna.train.loop import adamw
+from sterna.train.pieces import split
 from sterna.train.schedule import OptimizerConfig
 from sterna.world.atlas import Atlas
 from sterna.world.graph import connectivity_dir
 
 ARMS = ("stepwise", "stepwise-ours", "packed", "packed-bf16")
 BATCH = 8
+PIECES = 4
 CONFIG = ImitationConfig()
 Logits = dict[str, np.ndarray]
 
@@ -95,7 +105,7 @@ class Arm:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.name.endswith("bf16")):
             return self._packed()
 
-    def _packed(self) -> tuple[torch.Tensor, Logits]:
+    def _collect(self) -> Recorded:
         rows, labels, _ = record(self.panoramas, self.shown, None, config=CONFIG)
         with torch.no_grad():
             agent = Agent(self.task.policy, self.panoramas, cache=False)
@@ -103,17 +113,30 @@ class Arm:
                 self.panoramas, self.tried, forced, agent=agent, config=CONFIG
             )
         parts = [(rows, labels, CONFIG.ml_weight, BATCH), (tried, expert, 1.0, BATCH)]
-        batch = joined((*self.shown, *self.tried), parts)
+        return joined((*self.shown, *self.tried), parts)
+
+    def _packed(self) -> tuple[torch.Tensor, Logits]:
+        batch = self._collect()
         output, _, _ = self.task.run(batch)
-        losses, logits = [], {}
+        loss, _ = action_loss(output, batch)
+        logits = {}
         for index, fused in output.fused():
-            wanted = torch.from_numpy(batch.labels[index])
-            entropy = functional.cross_entropy(fused.float(), wanted, reduction="none")
-            losses.append((entropy * torch.from_numpy(batch.weight[index]).float()).sum())
             for i, values in zip(index, fused.detach().float().numpy(), strict=True):
                 key = f"{batch.rows.agent[i]}/{batch.rows.step[i]}"
                 logits[key] = values[batch.rows.mask[i, : len(values)]]
-        return torch.stack(losses).sum(), logits
+        return loss, logits
+
+    def _backward(self) -> None:
+        if self.name.startswith("stepwise"):
+            self.loss()[0].backward()
+            return
+        narrow = self.name.endswith("bf16")
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            batch = self._collect()
+        for piece in split(batch, PIECES):
+            with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+                loss = self.task(piece).loss
+            loss.backward()
 
     def _stepwise(self) -> tuple[torch.Tensor, Logits]:
         losses, logits = [], {}
@@ -136,9 +159,8 @@ class Arm:
         """One optimiser step; its seconds, of the clock and of this process's CPU time."""
         start = time.perf_counter(), time.process_time()
         self.task.train()
-        loss, _ = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self._backward()
         torch.nn.utils.clip_grad_norm_(self.task.parameters(), 40.0)
         self.optimizer.step()
         return time.perf_counter() - start[0], time.process_time() - start[1]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -45,13 +47,30 @@ def _say(text: str, value: Any, as_json: bool) -> None:
 
 
 def _parse(kind: Any, argv: Sequence[str], prog: str, description: str | None = None) -> Any:
-    return tyro.cli(kind, args=list(argv), prog=f"sterna {prog}", description=description)
+    """Read options; a value that a configuration refuses is an `InputError`, one line."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(kind, args=list(argv), prog=f"sterna {prog}", description=description)
+    except SystemExit as stop:
+        refused = _refused(stop)
+        if refused is not None:
+            raise InputError(str(refused)) from None
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def _refused(error: BaseException | None) -> InputError | None:
+    """Find the `InputError` behind the exit of the option parser, if there is one."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _run(kind: type[Any], recipes: Any, prog: str, description: str, argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import choices, configured
-    from sterna.recipes.runs import train
     from sterna.recipes.options import use_threads
+    from sterna.recipes.runs import train
 
     args = _parse(choices(kind, recipes), argv, prog, description)
     use_threads(args.threads)
@@ -114,19 +133,23 @@ class Eval(Common):
 
 def _eval(argv: Sequence[str]) -> int:
     from sterna.metrics import format_result
-    from sterna.recipes.config import DataConfig
-    from sterna.recipes.runs import run_eval
+    from sterna.recipes.evaluation import run_eval, run_submit
     from sterna.recipes.options import use_threads
 
     args: Eval = _parse(Eval, argv, "eval")
     use_threads(args.threads)
-    name = "eval" + "-permuted" * args.permute + "-blind" * args.blind
-    out = args.out or args.policy / name
+    root, out = _data(args.data), args.out or args.policy / _eval_folder(args)
+    if args.submit:
+        file = run_submit(
+            args.policy, root, args.split, out, views=args.views, batch_size=args.batch_size
+        )
+        _say(f"submission: {file}", {"out": str(out), "submission": str(file)}, args.json)
+        return 0
     result = run_eval(
         args.policy,
-        _data(args.data),
+        root,
         args.split,
-        data=DataConfig(views=args.views) if args.views else None,
+        views=args.views,
         protocol=args.protocol,
         permute=args.permute,
         blind=args.blind,
@@ -137,6 +160,12 @@ def _eval(argv: Sequence[str]) -> int:
     text = f"{format_result(result)}\nresult and submission: {out}"
     _say(text, _summary(result) | {"out": str(out)}, args.json)
     return 0
+
+
+def _eval_folder(args: Eval) -> str:
+    """Name a folder such that controls, parts and other protocols do not overwrite the result."""
+    name = "eval" + "-permuted" * args.permute + "-blind" * args.blind
+    return name + "-part" * (args.episodes is not None) + f"-{args.protocol}" * bool(args.protocol)
 
 
 def _summary(result: Any) -> dict[str, Any]:
@@ -341,8 +370,8 @@ class Quickstart(Common):
 
 
 def _quickstart(argv: Sequence[str]) -> int:
-    from sterna.recipes.quickstart import quickstart
     from sterna.recipes.options import use_threads
+    from sterna.recipes.quickstart import quickstart
 
     args: Quickstart = _parse(Quickstart, argv, "quickstart")
     use_threads(args.threads)
@@ -370,9 +399,9 @@ class Study(Common):
 
 
 def _study(argv: Sequence[str]) -> int:
+    from sterna.recipes.options import use_threads
     from sterna.recipes.quickstart import toy_data
     from sterna.recipes.study import run_study
-    from sterna.recipes.options import use_threads
 
     args: Study = _parse(Study, argv, "study")
     use_threads(args.threads)

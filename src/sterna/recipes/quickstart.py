@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sterna.data.layout import Layout
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import Result, paired_difference
 from sterna.recipes.config import DistillRun, TrainConfig
+from sterna.recipes.evaluation import run_eval
+from sterna.recipes.pictures import show_episode
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import run_eval, train
+from sterna.recipes.runs import train
 from sterna.recipes.toyworld import write_toy_world
 from sterna.train.loop import LoopConfig
 
@@ -33,23 +38,27 @@ def quickstart(
     """Run the whole story and return its table as text and as JSON values.
 
     On R2R with text observations where `data` holds both, else on generated houses. Every stage
-    resumes; a finished one is not repeated.
+    resumes; a finished one is not repeated. Progress goes to standard error; beside the table the
+    run folder gets a picture of one episode that the distilled student walked.
     """
     root = None if toy or data is None else _r2r(data)
     where = "R2R, text observations" if root else "generated toy houses"
     teacher, student = _recipes(bool(root), seed)
     if root is None:
         root = toy_data(out, seed)
-    train(teacher, root, out / "teacher", threads=threads)
     alone = replace(student, distill=replace(student.distill, weight=0.0))
     taught = replace(student, teacher=out / "teacher" / "best")
-    train(alone, root, out / "student-alone", threads=threads)
-    train(taught, root, out / "student-distilled", threads=threads)
+    plan = {"teacher": teacher, "student-alone": alone, "student-distilled": taught}
     rows = []
-    for name in ("teacher", "student-alone", "student-distilled"):
+    for number, (name, config) in enumerate(plan.items(), 1):
         folder = out / name
+        _tell(f"{number}/{len(plan)} {name}: {config.loop.iterations} iterations on {where}")
+        train(config, root, folder, threads=threads)
         result = run_eval(folder, root, "val_unseen", out=folder / "eval")
         rows.append(Row(name=name, result=result, folder=folder))
+    episode = _some_episode(rows)
+    picture = out / "episode.png"
+    show_episode(root, episode, "val_unseen", [picture], policy=rows[-1].folder)
     gain = paired_difference(rows[2].result, rows[1].result)["SR"]
     title = f"{where}, val_unseen, weights selected on val_seen, seed {seed}"
     text = "\n".join(
@@ -58,11 +67,15 @@ def quickstart(
             table(rows),
             f"distilled minus alone, paired by episode: {100 * gain.mean:+.1f} SR "
             f"(s.e. by path {100 * (gain.path_error or 0):.1f})",
-            f"runs: {out}",
-            f"next: sterna show {_some_episode(rows)} --data {root} --policy {rows[-1].folder}",
+            f"runs: {out}; a walk of the distilled student: {picture}",
+            f"next: sterna show {episode} --data {root} --policy {rows[-1].folder} --out walk.svg",
         ]
     )
-    values = {"title": title, "rows": [row_values(row) for row in rows]}
+    values = {
+        "title": title,
+        "rows": [row_values(row) for row in rows],
+        "picture": str(picture),
+    }
     write_json(out / "results.json", values)
     write_text(out / "results.txt", text + "\n")
     return text, values
@@ -71,8 +84,8 @@ def quickstart(
 def toy_data(out: Path, seed: int = 0) -> Path:
     """Return the data folder of generated houses in a run folder, written if it is not there."""
     root = out / "toy-data"
-    if not (root / "r2r" / "R2R_train.json").is_file():
-        write_toy_world(root, seed)
+    if not (root / "features" / "toy.hdf5").is_file():  # what is written last
+        write_toy_world(root, seed, train_scans=12, unseen_scans=4, paths=60)
     return root
 
 
@@ -102,9 +115,14 @@ def _shortened(loop: LoopConfig, real: bool, seed: int) -> LoopConfig:
     return replace(loop, seed=seed)
 
 
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _some_episode(rows: Sequence[Row]) -> str:
+    """Name an episode to draw: the first success of the last row, else its first."""
     table_ = rows[-1].result.per_episode or {}
-    return str(table_["instr_id"][0])
+    return str(table_["instr_id"][int(np.argmax(table_["SR"]))])
 
 
 def table(rows: Sequence[Row]) -> str:

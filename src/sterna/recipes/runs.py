@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
+from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
-from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.metrics import (
     R2R_DUET,
     R4R_DUET,
-    Prediction,
     Protocol,
-    Result,
-    find_protocol,
-    write_result,
-    write_submission,
 )
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
 from sterna.recipes.config import DataConfig, DistillRun, TrainConfig
-from sterna.recipes.policies import check_fit, data_config, open_policy, policy_folder
+from sterna.recipes.policies import check_fit, open_policy, policy_folder
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
@@ -83,6 +77,8 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     def keep(name: str) -> None:
         save_pretrained(policy, out / name, notes=_notes(config))
 
+    # accelerate keeps one precision a process; a study trains a bf16 teacher, then fp32 students.
+    AcceleratorState._reset_state()
     trainer = Trainer(
         task,
         episodes,
@@ -148,91 +144,3 @@ def _machine() -> str:
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"CPU ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def run_eval(
-    folder: Path,
-    root: Path,
-    split: str,
-    *,
-    data: DataConfig | None = None,
-    protocol: str | None = None,
-    permute: bool = False,
-    blind: bool = False,
-    batch_size: int = 64,
-    about: int | None = None,
-    out: Path | None = None,
-) -> Result:
-    """Walk a split with a saved policy and score it; writes result and submission into `out`.
-
-    `permute` gives every episode another episode's instruction (control), `blind` zeroes the views
-    (control). Observations default to those of the policy's run.
-    """
-    rule = find_protocol(protocol) if protocol else None
-    policy, run = open_policy(folder)
-    config = data or data_config(run)
-    if blind:
-        config = replace(config, blind=True)
-    world = World(root, config)
-    episodes = world.episodes(split, about=about)
-    walked = permuted(episodes) if permute else episodes
-    panoramas = world.panoramas(episodes)
-    check_fit(policy.config, panoramas, walked, str(folder))
-    began = time.perf_counter()
-    result, predictions = evaluate(
-        policy,
-        panoramas,
-        walked,
-        world.layout.connectivity,
-        rule or protocol_of(config),
-        batch_size=batch_size,
-    )
-    seconds = time.perf_counter() - began
-    result = replace(
-        result,
-        split=split,
-        config={**run, "control": _control(config.blind, permute)},
-        seed=run.get("loop", {}).get("seed"),
-        selection_split=run.get("select", {}).get("split"),
-        cost=_cost(policy, seconds),
-    )
-    if out is not None:
-        save_evaluation(out, split, result, predictions)
-    return result
-
-
-def _control(blind: bool, permute: bool) -> str:
-    return "+".join(
-        word for word, on in (("blind", blind), ("permuted instructions", permute)) if on
-    )
-
-
-def _cost(policy: DUET, seconds: float) -> dict[str, float]:
-    words = policy.embeddings.word_embeddings.weight.numel()
-    total = sum(p.numel() for p in policy.parameters())
-    return {
-        "parameters": float(total),
-        "parameters_without_word_table": float(total - words),
-        "seconds": seconds,
-        "threads": float(torch.get_num_threads()),
-    }
-
-
-def permuted(episodes: list[Episode]) -> list[Episode]:
-    """Give every episode the instruction of an episode of another path (half a split away)."""
-    shift = len(episodes) // 2
-    other = episodes[shift:] + episodes[:shift]
-    return [
-        replace(e, instruction=o.instruction, token_ids=o.token_ids)
-        for e, o in zip(episodes, other, strict=True)
-    ]
-
-
-def save_evaluation(
-    out: Path, split: str, result: Result, predictions: list[Prediction]
-) -> tuple[Path, Path]:
-    """Write ``result_<split>.json`` and ``submit_<split>.json`` into a folder."""
-    files = out / f"result_{split}.json", out / f"submit_{split}.json"
-    write_result(files[0], result)
-    write_submission(files[1], predictions)
-    return files

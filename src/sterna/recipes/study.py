@@ -19,8 +19,9 @@ from sterna.metrics import Result, paired_difference, read_result, score_predict
 from sterna.metrics.result import estimates
 from sterna.recipes.baselines import RandomPolicy
 from sterna.recipes.config import DistillRun, TrainConfig
+from sterna.recipes.evaluation import run_eval
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import protocol_of, run_eval, train
+from sterna.recipes.runs import protocol_of, train
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 

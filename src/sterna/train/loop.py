@@ -19,8 +19,9 @@ from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.train.checkpoint import load_state, save_state
-from sterna.train.imitation import ImitationTask
+from sterna.train.imitation import ImitationTask, Recorded
 from sterna.train.log import RunLog
+from sterna.train.pieces import split, summed
 from sterna.train.schedule import Batches, OptimizerConfig, uniform_draws
 from sterna.train.task import TaskOutput
 
@@ -42,6 +43,9 @@ class LoopConfig:
     """First iterations that learn from demonstrations alone."""
     length_window: int = 1
     """Batches' worth of episodes sorted by length together (less padding); 1: plain shuffling."""
+    pieces: int = 1
+    """Groups of episodes whose gradients are added one after the other: less memory, the same
+    gradient."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast; pays on GPUs and on CPUs with AMX."""
     log_every: int = 50
@@ -57,7 +61,7 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("iterations", "batch_size", "log_every", "eval_every", "save_every"):
+        for name in ("iterations", "batch_size", "pieces", "log_every", "eval_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop: {name} must be at least 1, found {getattr(self, name)}")
         if self.demonstrations is not None and self.demonstrations < 1:
@@ -190,17 +194,23 @@ class Trainer:
             batch = self.task.collect(
                 shown, tried, uniform_draws(loop.seed, stream, iteration, shape)
             )
-            output: TaskOutput = self.model(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        output = summed([self._learn(piece, iteration) for piece in split(batch, loop.pieces)])
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self.optimizer.step()
+        return output, float(norm)
+
+    def _learn(self, piece: Recorded, iteration: int) -> TaskOutput:
+        """Add the gradient of a piece."""
+        with self.accelerator.autocast():
+            output: TaskOutput = self.model(piece)
         if not bool(torch.isfinite(output.loss)):
             raise InputError(
                 f"iteration {iteration}: the loss is {output.loss.item()}; lower the learning "
                 "rate, or check the view features with `sterna data check`"
             )
-        self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(output.loss)
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
-        self.optimizer.step()
-        return output, float(norm)
+        return output
 
     def _after(self, log: RunLog, output: TaskOutput, norm: float) -> None:
         done, loop = self.progress.iteration, self.loop
