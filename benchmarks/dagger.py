@@ -3,7 +3,7 @@
 Batch 8 on real R2R paths: a teacher-forced roll-out (7 decisions) and an exploring one (15), 22
 navigation calls in all; then backward, clipping and AdamW. Actions are forced, so that all arms see
 the same states; features and weights are random. Arms: `stepwise` (fp32, see stepwise.py),
-`packed` (fp32) and `packed-bf16` (autocast), the last two in four pieces (less memory). Every arm
+`packed` (fp32) and `packed-bf16` (autocast), the last two in eight pieces (less memory). Every arm
 runs in a process of its own, on one thread.
 Reported: median seconds of an iteration by the clock and by CPU time, ratio to `stepwise` by CPU
 time (the machine may be shared), peak resident memory, and the largest difference of a fused logit
@@ -61,7 +61,7 @@ from sterna.world.graph import connectivity_dir
 
 ARMS = ("stepwise", "stepwise-ours", "packed", "packed-bf16")
 BATCH = 8
-PIECES = 4
+PIECES = 8
 CONFIG = ImitationConfig()
 Logits = dict[str, np.ndarray]
 

@@ -19,7 +19,7 @@ def duet_r2r() -> TrainConfig:
     return TrainConfig(
         model=preset("duet-r2r"),
         data=DataConfig(views="pth_vit_base_patch16_224_imagenet"),
-        loop=LoopConfig(eval_every=1000, pieces=4),
+        loop=LoopConfig(eval_every=1000, pieces=8),
         optimizer=OptimizerConfig(learning_rate=1e-5),
     )
 
