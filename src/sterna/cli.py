@@ -345,9 +345,11 @@ class Show(Common):
 
 
 def _show(argv: Sequence[str]) -> int:
+    from sterna.recipes.options import use_threads
     from sterna.recipes.pictures import show_episode
 
     args: Show = _parse(Show, argv, "show")
+    use_threads(args.threads if args.policy else None)
     root = _data(args.data)
     files = show_episode(
         root, args.episode, args.split, args.out, task=args.task, walk=args.walk, policy=args.policy

@@ -83,10 +83,12 @@ def test_eval_then_score_agree(
     assert said["seed"] == 0 and said["cost"]["parameters"] > 0 and said["config"]["control"] == ""
     submission = tmp_path / "submit_val_unseen.json"
     scored = sterna(capsys, "score", submission, "--data", toy_house, "--json").json
+    for found in (scored, said):
+        found["scores"].pop("action_steps")  # far jumps are flattened in the leaderboards' format
     assert scored["scores"] == said["scores"]
-    assert read_json(tmp_path / "result_val_unseen.json")["scores"] == said["scores"]
-    other = sterna(capsys, *words, "--batch-size", "7").json
-    assert other["scores"] == said["scores"]
+    other = sterna(capsys, *words, "--batch-size", "7").json["scores"]
+    assert read_json(tmp_path / "result_val_unseen.json")["scores"] == other
+    assert {**said["scores"], "action_steps": other["action_steps"]} == other
 
 
 def test_controls(capsys: Capture, toy_house: Path, toy_run: Path) -> None:
@@ -127,12 +129,13 @@ def test_a_split_without_answers_is_submitted(
     sterna(capsys, *words).refused("test", "no answers", "--submit")
     said = sterna(capsys, *words, "--submit", "--json").json
     items = read_json(Path(said["submission"]))
-    assert [item["trajectory"][0][0] for item in items] == [e["path"][0] for e in starts for _ in "abc"]
+    begun = [item["trajectory"][0][0] for item in items]
+    assert begun == [entry["path"][0] for entry in starts for _ in entry["instructions"]]
     assert not (tmp_path / "out" / "result_test.json").exists()
 
 
 def test_distil_and_alone(capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path) -> None:
-    terms = ("--distill.text", "--distill.panorama", "--loop.log-every", "1")
+    terms = ("--loop.log-every", "1")
     taught = train_tiny(
         capsys, toy_house, tmp_path / "taught", "--teacher", toy_run, *terms, name="distil"
     )
@@ -188,9 +191,7 @@ def test_a_policy_is_drawn_walking(
 def test_blind_training(capsys: Capture, toy_house: Path, tmp_path: Path) -> None:
     words = ("--data.blind", "--loop.iterations", "2")
     assert train_tiny(capsys, toy_house, tmp_path, *words).code == 0
-    said = sterna(
-        capsys, "eval", tmp_path, "--data", toy_house, "--episodes", "9", "--json"
-    ).json
+    said = sterna(capsys, "eval", tmp_path, "--data", toy_house, "--episodes", "9", "--json").json
     assert said["config"]["control"] == "blind"  # as it was trained
 
 

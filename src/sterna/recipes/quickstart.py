@@ -41,7 +41,7 @@ def quickstart(
     resumes; a finished one is not repeated. Progress goes to standard error; beside the table the
     run folder gets a picture of one episode that the distilled student walked.
     """
-    root = None if toy or data is None else _r2r(data)
+    root = None if toy or data is None else quickstart_root(data)
     where = "R2R, text observations" if root else "generated toy houses"
     teacher, student = _recipes(bool(root), seed)
     if root is None:
@@ -89,7 +89,8 @@ def toy_data(out: Path, seed: int = 0) -> Path:
     return root
 
 
-def _r2r(data: Path) -> Path | None:
+def quickstart_root(data: Path) -> Path | None:
+    """Return `data` if it holds R2R with graphs and text observations, else None."""
     layout = Layout(data)
     try:
         for split in ("train", "val_seen", "val_unseen"):
