@@ -41,7 +41,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0][:200]
         raise InputError(
-            f"{find_file(path)}: not valid JSON ({reason}); is it cut short? Fetch it again"
+            f"{find_file(path)}: not valid JSON ({reason}); it may be cut short, fetch it again"
         ) from error
 
 

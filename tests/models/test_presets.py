@@ -18,7 +18,9 @@ from sterna.models.presets import (
 )
 
 DUET_R2R, MINI = preset("duet-r2r"), preset("minivln")
-SMALL = preset("student-s")
+SMALL = DuetConfig(
+    hidden_size=96, ffn_size=384, language_layers=3, panorama_layers=1, cross_layers=2
+)
 TOTALS = [
     (DUET_R2R, 180_489_221),
     (with_features(DUET_R2R, 1024), 180_685_829),
@@ -30,6 +32,8 @@ TOTALS = [
     (MINI, 21_064_925),
     (with_features(MINI, 1024), 21_144_797),
     (with_features(MINI, 512), 20_985_053),
+    (preset("teacher-s"), 30_018_821),
+    (preset("student-s"), 3_660_041),
     (SMALL, 4_149_989),
     (replace(SMALL, object_size=768), 4_159_590),
 ]
@@ -106,3 +110,7 @@ def test_unknown_preset_lists_all() -> None:
 def test_impossible_sizes(change: dict[str, float]) -> None:
     with pytest.raises(InputError, match="DuetConfig"):
         DuetConfig(**change)
+
+
+def test_the_small_student_has_at_most_an_eighth_of_its_teacher() -> None:
+    assert built_count(preset("student-s")) <= 0.122 * built_count(preset("teacher-s"))
