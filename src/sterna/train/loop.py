@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
-from sterna.files import write_json
+from sterna.files import read_json, write_json
 from sterna.train.checkpoint import load_state, save_state
 from sterna.train.imitation import ImitationTask, Recorded
 from sterna.train.log import RunLog
@@ -116,13 +116,6 @@ class Trainer:
         # Before the optimiser exists, so that its state is restored onto the right device.
         task.to(self.accelerator.device)
         self.evaluate, self.keep = evaluate, keep
-        self.optimizer = adamw(task, optimizer)
-        self.progress = Progress()
-        self._check_config(config or {})
-        if self.state_file.exists():
-            values = load_state(self.state_file, {"task": task}, self.optimizer)
-            self.progress = Progress(**values)
-        self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
         share = {
             "part": self.accelerator.process_index,
             "parts": self.accelerator.num_processes,
@@ -134,6 +127,13 @@ class Trainer:
         )
         few = loop.demonstrations or loop.batch_size
         self.shown_beside = Batches(episodes, few, loop.seed, stream=2, **share)
+        self.optimizer = adamw(task, optimizer)
+        self.progress = Progress()
+        self._check_config(config or {})
+        if self.state_file.exists():
+            values = load_state(self.state_file, {"task": task}, self.optimizer)
+            self.progress = Progress(**values)
+        self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
 
     @property
     def state_file(self) -> Path:
@@ -144,7 +144,7 @@ class Trainer:
         path = self.folder / "recipe.json"
         wanted = json.loads(json.dumps(config))
         if self.state_file.exists() and path.exists():
-            found = json.loads(path.read_text("utf-8"))
+            found = dict(read_json(path))
             changed = sorted(
                 k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)
             )
