@@ -82,7 +82,13 @@ def make_batch(rows: int = 3, words: int = 7, views: int = 6, nodes: int = 5) ->
 
 
 def run(
-    model: DUET, b: Batch, *, details: bool = False, text: TextMemory | None = None
+    model: DUET,
+    b: Batch,
+    *,
+    details: bool = False,
+    text: TextMemory | None = None,
+    decide: bool = False,
+    object_mask: Tensor | None = None,
 ) -> NavigationOutput:
     if text is None:
         text = model.encode_text(b["ids"], b["words"], details=details)
@@ -102,4 +108,6 @@ def run(
         b["node_mask"],
         b["visited"],
         details=details,
+        decide=decide,
+        object_mask=object_mask,
     )

@@ -92,6 +92,35 @@ def test_batch_and_padding_change_nothing(row: int) -> None:
     torch.testing.assert_close(together.local[row, :slots], single.local[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("objects", [False, True])
+def test_a_decision_needs_no_padding_and_no_idle_tokens(*, objects: bool) -> None:
+    """`decide` gives the same logits and the same gradients."""
+    model, b = make_model(object_size=8 if objects else None), make_batch()
+    mask = torch.zeros(3, 7, dtype=torch.bool)
+    mask[0, 5:] = True
+    grads = []
+    for decide in (False, True):
+        out = run(model, b, decide=decide, object_mask=mask if objects else None)
+        model.zero_grad()
+        loss = out.fused[torch.isfinite(out.fused)].square().sum()
+        if objects:
+            assert out.object_logits is not None
+            loss = loss + out.object_logits[mask].sum()
+        loss.backward()
+        grads.append({k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None})
+        closed = b["visited"] | ~b["node_mask"]
+        assert not decide or (out.node_embeds[closed] == 0).all()
+    whole, short = (
+        run(model, b, decide=decide, object_mask=mask if objects else None)
+        for decide in (False, True)
+    )
+    for name in ("fused", "global_", "local", "fuse_weight"):
+        torch.testing.assert_close(getattr(short, name), getattr(whole, name), rtol=0, atol=1e-5)
+    assert grads[0].keys() == grads[1].keys()
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-4, atol=1e-4)
+
+
 def test_scores_do_not_depend_on_padding() -> None:
     """Trap 16's ground: details carry no mask, so valid pairs are the same in any batch."""
     model, b = make_model(), make_batch()

@@ -8,11 +8,15 @@ Legend: B episodes, R rows (decisions), L words, M map slots, D student width, E
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.models.agent import PanoramaEncoder, TextReader
@@ -21,6 +25,7 @@ from sterna.models.text import TextMemory
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, action_loss
 from sterna.train.packed import Bucket, PackedOutput, navigate_packed
 from sterna.train.task import TaskOutput
+from sterna.world.geometry import Ints
 
 IMPOSSIBLE = float("-inf")
 
@@ -40,8 +45,28 @@ class DistillConfig:
     normalise: bool = False
     """Divide each squared error by the teacher's mean square, so that terms are of order one."""
 
+    teacher_precision: Literal["run", "fp32", "bf16"] = "run"
+    """Type the teacher computes in: as the student does (--loop.precision), or its own."""
+    lessons: int = 0
+    """Steps before the first iteration that fit the student's text and panorama encoders to the
+    teacher's, on random instructions and viewpoints (no trajectory, cheap)."""
+    lesson_size: int = 64
+    """Instructions and viewpoints of each of these steps."""
+
     def __post_init__(self) -> None:
         """Check the values."""
+        if self.lessons < 0 or self.lesson_size < 1:
+            raise InputError(
+                "distil: lessons must be 0 or more and lesson_size at least 1, found "
+                f"{self.lessons} and {self.lesson_size}"
+            )
+        if self.teacher_precision not in ("run", "fp32", "bf16"):
+            raise InputError(
+                "distil: teacher_precision must be run, fp32 or bf16, found "
+                f"{self.teacher_precision!r}"
+            )
+        if self.lessons and not (self.text or self.panorama):
+            raise InputError("distil: lessons need the text or the panorama term; switch one on")
         if not self.weight >= 0:
             raise InputError(f"distil: weight must be >= 0, found {self.weight}")
         if self.weight and not (self.text or self.panorama or self.fuse):
@@ -95,7 +120,9 @@ class DistillTask(ImitationTask):
         self.distill = distill
         # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
         self._teacher = [teacher.eval().requires_grad_(False)]
-        self._eyes = PanoramaEncoder(teacher, teacher_panoramas or panoramas, cache=True)
+        seen = teacher_panoramas or panoramas
+        self._eyes = PanoramaEncoder(teacher, seen, cache=True)
+        self._glance = PanoramaEncoder(teacher, seen, cache=False)
         self._ears = TextReader(teacher, teacher.config.language_layers)
         width, wide = student.config.hidden_size, teacher.config.hidden_size
         self.text_map = nn.Linear(width, wide, bias=False)
@@ -110,13 +137,34 @@ class DistillTask(ImitationTask):
         """The frozen teacher."""
         return self._teacher[0]
 
+    def _teaching(self) -> AbstractContextManager[object]:
+        """Move the teacher to the student's device; return the precision that it computes in."""
+        device = next(self.policy.parameters()).device
+        self.teacher.to(device)
+        wanted = self.distill.teacher_precision
+        if wanted == "run":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16, enabled=wanted == "bf16")
+
     @torch.no_grad()
     def explain(self, batch: Recorded, groups: list[Bucket]) -> tuple[PackedOutput, TextMemory]:
         """Run the teacher over the student's rows."""
-        self.teacher.to(next(self.policy.parameters()).device)
-        text = self._ears(batch.episodes)
-        tokens, mask, means = self._eyes(batch.rows.node, batch.rows.pose)
-        return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
+        with self._teaching():
+            text = self._ears(batch.episodes)
+            tokens, mask, means = self._eyes(batch.rows.node, batch.rows.pose)
+            return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
+
+    @torch.no_grad()
+    def read(self, episodes: Sequence[Episode]) -> Tensor:
+        """Return the teacher's words of B instructions, [B, L, E]."""
+        with self._teaching():
+            return self._ears(episodes).embeds
+
+    @torch.no_grad()
+    def look(self, node: Ints, pose: Ints) -> Tensor:
+        """Return the teacher's panorama tokens at R (viewpoint, pose) pairs, [R, T, E]."""
+        with self._teaching():
+            return self._glance(node, pose)[0]
 
     def forward(self, batch: Recorded) -> TaskOutput:
         """Return action loss + weight * (L_txt + L_pano + L_fuse), eq. (9)."""

@@ -21,6 +21,7 @@ from sterna.models.layers import (
     key_bias,
     linear_norm,
 )
+from sterna.models.ragged import Ragged
 
 Encoded = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
 """Output [R, Q, D]; with details also scores [R, H, Q, Q] and output [R, Q, D] of every layer."""
@@ -55,11 +56,15 @@ class CrossLayer(nn.Module):
         text_bias: Tensor,
         *,
         details: bool = False,
-        first: int | None = None,
+        ragged: Ragged | None = None,
+        keep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Update visual tokens x [R, Q, D] (return only the `first`); scores: `visn_self_att`."""
-        x, _ = self.visual_attention(x, text_bias, text)
-        x, scores = self.visn_self_att(x, bias, details=details, first=first)
+        """Update visual tokens x [R, Q, D]; scores are of `visn_self_att`.
+
+        `ragged` and `keep` as in `Attention`.
+        """
+        x, _ = self.visual_attention(x, text_bias, text, ragged=ragged)
+        x, scores = self.visn_self_att(x, bias, details=details, ragged=ragged, keep=keep)
         return self.visn_output(self.visn_inter(x), x), scores
 
     def context_memory(self, context: Tensor) -> KeyValue:
@@ -107,22 +112,38 @@ class CrossStack(nn.Module):
         text_bias: Tensor,
         *,
         details: bool = False,
-        first: int | None = None,
     ) -> Encoded:
-        """Run the visual branch over x [R, Q, D]; `first` trims the output, [R, first, D].
-
-        What the last layer would compute for the other tokens is then never computed.
-        """
+        """Run the visual branch over x [R, Q, D]."""
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
-        last = len(self.x_layers) - 1
-        for number, (layer, memory) in enumerate(zip(self._layers(), text, strict=True)):
-            wanted = first if number == last else None
-            x, layer_scores = layer(x, bias, memory, text_bias, details=details, first=wanted)
+        for layer, memory in zip(self._layers(), text, strict=True):
+            x, layer_scores = layer(x, bias, memory, text_bias, details=details)
             if layer_scores is not None:
                 scores.append(layer_scores)
                 hidden.append(x)
         return x, tuple(scores), tuple(hidden)
+
+    def kept(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        text: tuple[KeyValue, ...],
+        text_bias: Tensor,
+        mask: Tensor,
+        keep: Tensor,
+    ) -> Tensor:
+        """Run the visual branch and return the outputs that `keep` [R, Q] names, [K, D].
+
+        Nothing is computed for padding (`mask` [R, Q]), nor, behind the last layer's attention, for
+        tokens that are not kept. Outputs are ordered as `Ragged(keep)` orders them.
+        """
+        ragged = Ragged(mask)
+        x, numbers = ragged.pick(x), ragged.within(keep)
+        last = len(self.x_layers) - 1
+        for number, (layer, memory) in enumerate(zip(self._layers(), text, strict=True)):
+            wanted = numbers if number == last else None
+            x, _ = layer(x, bias, memory, text_bias, ragged=ragged, keep=wanted)
+        return x
 
     def forward_lang2visn(
         self,

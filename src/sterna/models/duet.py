@@ -19,6 +19,7 @@ from sterna.models.config import DuetConfig
 from sterna.models.cross import GlobalEncoder, LocalEncoder
 from sterna.models.layers import Head, key_bias
 from sterna.models.panorama import ImageEmbeddings, PanoramaOutput
+from sterna.models.ragged import Ragged
 from sterna.models.text import TextEncoder, TextMemory, WordEmbeddings, image_type, init_weights
 
 __all__ = ["DUET", "LanguageOutput", "NavigationOutput", "PanoramaOutput", "TextMemory", "fuse"]
@@ -165,29 +166,36 @@ class DUET(nn.Module):
         metres between nodes, not scaled, 0 in STOP's row and column and where padded, `node_mask`
         and `node_visited` bool [R, 1 + M] (STOP: valid, not visited). `object_mask` bool
         [R, 1 + V] marks object tokens; needs a model with objects. `decide` asks for what a
-        decision needs and no more: `local_embeds` then hold STOP and the candidates, [R, 1 + C, D]
-        (logits are the same; the last local layer skips all other tokens).
+        decision needs and no more: logits are the same, but `node_embeds` are zero for visited and
+        padded nodes, `local_embeds` for tokens that are neither STOP nor candidate nor object.
         """
+        seen = self.local_encoder.mask(panorama_mask)
         x = self.local_encoder.inputs(panorama, start_and_candidate_positions)
-        bias = key_bias(self.local_encoder.mask(panorama_mask))
-        short = decide and not details and object_mask is None
-        local, local_scores, local_hidden = self.local_encoder.encoder(
-            x,
-            bias,
-            text.local,
-            text.bias,
-            details=details,
-            first=1 + candidate_nodes.shape[1] if short else None,
-        )
-        x = self.global_encoder.inputs(node_features, node_steps, node_positions)
-        bias = self.global_encoder.bias(node_mask, node_distances)
-        nodes, global_scores, global_hidden = self.global_encoder.encoder(
-            x, bias, text.global_, text.bias, details=details
-        )
-        weight = self.sap_fuse_linear(torch.cat([nodes[:, 0], local[:, 0]], -1)).sigmoid()[:, None]
-        node_logits = self.global_sap_head(nodes) * weight
-        node_logits = node_logits.masked_fill(node_visited | ~node_mask, NEVER)
-        slots = self.local_sap_head(local[:, : 1 + candidate_nodes.shape[1]]) * (1 - weight)
+        y = self.global_encoder.inputs(node_features, node_steps, node_positions)
+        bias = key_bias(seen), self.global_encoder.bias(node_mask, node_distances)
+        encoders = self.local_encoder.encoder, self.global_encoder.encoder
+        here, there = candidate_nodes.shape[1] + 1, node_mask & ~node_visited
+        local_details = global_details = ((), ())
+        if decide and not details:
+            keep = _decisive(seen, candidate_nodes, object_mask)
+            kept, open_ = Ragged(keep), Ragged(there)
+            spots = encoders[0].kept(x, bias[0], text.local, text.bias, seen, keep)
+            places = encoders[1].kept(y, bias[1], text.global_, text.bias, node_mask, there)
+            stops = places[open_.firsts()], spots[kept.firsts()]
+            slots = kept.place(self.local_sap_head(spots))[:, :here]
+            node_logits = open_.place(self.global_sap_head(places))
+            local, nodes = kept.place(spots), open_.place(places)
+        else:
+            local, *local_details = encoders[0](x, bias[0], text.local, text.bias, details=details)
+            nodes, *global_details = encoders[1](
+                y, bias[1], text.global_, text.bias, details=details
+            )
+            stops = nodes[:, 0], local[:, 0]
+            slots = self.local_sap_head(local[:, :here])
+            node_logits = self.global_sap_head(nodes)
+        weight = self.sap_fuse_linear(torch.cat(stops, -1)).sigmoid()[:, None]
+        node_logits = (node_logits * weight).masked_fill(~there, NEVER)
+        slots = slots * (1 - weight)
         return NavigationOutput(
             fused=fuse(node_logits, slots, candidate_nodes, node_visited),
             global_=node_logits,
@@ -196,10 +204,10 @@ class DUET(nn.Module):
             node_embeds=nodes,
             local_embeds=local,
             object_logits=self._object_logits(local, object_mask),
-            global_scores=global_scores,
-            global_hidden=global_hidden,
-            local_scores=local_scores,
-            local_hidden=local_hidden,
+            global_scores=global_details[0],
+            global_hidden=global_details[1],
+            local_scores=local_details[0],
+            local_hidden=local_details[1],
         )
 
     def read_with_vision(
@@ -252,6 +260,14 @@ class DUET(nn.Module):
             return None
         logits: Tensor = self.og_head(local)
         return logits.masked_fill(~object_mask, NEVER)
+
+
+def _decisive(seen: Tensor, candidate_nodes: Tensor, object_mask: Tensor | None) -> Tensor:
+    """Mark STOP, candidates and objects among the local tokens, [R, 1 + V]."""
+    keep = torch.zeros_like(seen)
+    keep[:, 0] = True
+    keep[:, 1 : 1 + candidate_nodes.shape[1]] = candidate_nodes > 0
+    return keep if object_mask is None else keep | object_mask
 
 
 def fuse(nodes: Tensor, slots: Tensor, candidate_nodes: Tensor, visited: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
 from sterna.models.linear import Linear, linear
+from sterna.models.ragged import Ragged, subset
 
 MASKED = -10000.0
 """Added to the scores of padded keys (BERT's constant; finite, so an empty row stays finite)."""
@@ -60,11 +61,14 @@ class Projections(nn.Module):
         self.key = Linear(width, width)
         self.value = Linear(width, width)
 
-    def own(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values [R, H, K, E] of tokens [R, K, D], by one product."""
+    def own(self, x: Tensor, ragged: Ragged | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values [R, H, K, E] of tokens [R, K, D], by one product.
+
+        With `ragged` the tokens are [N, D].
+        """
         maps = (self.query, self.key, self.value)
         joined = linear(x, [m.weight for m in maps], [m.bias for m in maps])
-        return split_packed(joined, self.heads)
+        return split_packed(joined if ragged is None else ragged.place(joined), self.heads)
 
     def keys_values(self, context: Tensor) -> KeyValue:
         """Return keys and values [R, H, K, E] of context tokens [R, K, D]."""
@@ -73,9 +77,10 @@ class Projections(nn.Module):
             split_heads(self.value(context), self.heads).contiguous(),
         )
 
-    def queries(self, x: Tensor) -> Tensor:
-        """Return queries [R, H, Q, E] of tokens [R, Q, D]."""
-        return split_heads(self.query(x), self.heads)
+    def queries(self, x: Tensor, ragged: Ragged | None = None) -> Tensor:
+        """Return queries [R, H, Q, E] of tokens [R, Q, D], or [N, D] with `ragged`."""
+        query = self.query(x)
+        return split_heads(query if ragged is None else ragged.place(query), self.heads)
 
 
 class Residual(nn.Module):
@@ -119,24 +124,26 @@ class Attention(nn.Module):
         context: KeyValue | None = None,
         *,
         details: bool = False,
-        first: int | None = None,
+        ragged: Ragged | None = None,
+        keep: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from x [R, Q, D] to `context`, or to x itself when it is None.
 
         `bias` is broadcast to [R, H, Q, K]. Returns (output [R, Q, D], scores [R, H, Q, K] or
-        None); scores carry neither mask nor bias and are made only with `details`. `first` asks for
-        the outputs of the first so many tokens alone (self-attention; all are still attended to).
+        None); scores carry neither mask nor bias and are made only with `details`. With `ragged`,
+        x and the output are its tokens [N, D]; `keep` then asks for the outputs of the tokens of
+        these numbers alone (all are still attended to).
         """
         maps = self.projections
-        if context is None and first is not None:
-            key, value = maps.keys_values(x)
-            x = x[:, :first]
-            query = maps.queries(x)
-        elif context is None:
-            query, key, value = maps.own(x)
+        if context is None:
+            query, key, value = maps.own(x, ragged)
         else:
-            query, (key, value) = maps.queries(x), context
+            query, (key, value) = maps.queries(x, ragged), context
         mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
+        if ragged is not None:
+            mixed = ragged.pick(mixed)
+            if keep is not None:
+                mixed, x = subset(mixed, keep), subset(x, keep)
         return self.output(mixed, x), scores
 
 

@@ -16,6 +16,7 @@ from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
 from sterna.models.layers import compute_dtype, enter, key_bias, split_packed
 from sterna.models.linear import Linear, linear
+from sterna.models.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class PackedAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(
-        self, x: Tensor, bias: Tensor, *, details: bool = False
+        self, x: Tensor, bias: Tensor, ragged: Ragged, *, details: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend within x [R, V, D]; returns (output, scores [R, H, V, V] or None)."""
-        packed = linear(x, (self.in_proj_weight,), (self.in_proj_bias,))
+        """Attend among tokens x [N, D]; returns (output, scores [R, H, V, V] or None)."""
+        packed = ragged.place(linear(x, (self.in_proj_weight,), (self.in_proj_bias,)))
         query, key, value = split_packed(packed, self.heads)
         mixed, scores = attend(query, key, value, bias, self.dropout.rate, details=details)
-        return self.out_proj(mixed), scores
+        return self.out_proj(ragged.pick(mixed)), scores
 
 
 class PanoramaLayer(nn.Module):
@@ -75,10 +76,10 @@ class PanoramaLayer(nn.Module):
         self.dropout = FastDropout(drop)
 
     def forward(
-        self, x: Tensor, bias: Tensor, *, details: bool = False
+        self, x: Tensor, bias: Tensor, ragged: Ragged, *, details: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Map x [R, V, D] to (x' [R, V, D], scores or None)."""
-        branch, scores = self.self_attn(self.norm1(x), bias, details=details)
+        """Map tokens x [N, D] to (x' [N, D], scores [R, H, V, V] or None)."""
+        branch, scores = self.self_attn(self.norm1(x), bias, ragged, details=details)
         x = self.dropout.add(branch, x)
         inner = self.dropout(F.gelu(self.linear1(self.norm2(x))))
         return self.dropout.add(self.linear2(inner), x), scores
@@ -94,18 +95,18 @@ class PanoramaLayers(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
-        self, x: Tensor, mask: Tensor, *, details: bool = False
+        self, x: Tensor, ragged: Ragged, *, details: bool = False
     ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Encode tokens x [R, V, D]; returns (normed output, scores, outputs per layer)."""
-        bias = key_bias(mask)
+        """Encode tokens x [N, D]; returns (normed output, scores, outputs per layer), padded."""
+        bias = key_bias(ragged.mask)
         scores: list[Tensor] = []
         hidden: list[Tensor] = []
         for layer in self.layers:
-            x, layer_scores = layer(x, bias, details=details)
+            x, layer_scores = layer(x, bias, ragged, details=details)
             if layer_scores is not None:
                 scores.append(layer_scores)
-                hidden.append(x)
-        return self.norm(x), tuple(scores), tuple(hidden)
+                hidden.append(ragged.place(x))
+        return ragged.place(self.norm(x)), tuple(scores), tuple(hidden)
 
 
 class ImageEmbeddings(nn.Module):
@@ -144,30 +145,34 @@ class ImageEmbeddings(nn.Module):
         details: bool = False,
     ) -> PanoramaOutput:
         """Encode panoramas; see `DUET.encode_panorama`."""
-        looks = self._looks(features, nav_types, objects)
-        places = self.loc_layer_norm(self.loc_linear(locations))
-        x = looks + places + (self.nav_type_embedding.weight + image_type)[nav_types]
-        x = self.dropout(enter(self.layer_norm(x)))
-        embeds, scores, hidden = self.pano_encoder(x, mask, details=details)
+        ragged = Ragged(mask)
+        looks = self._looks(features, nav_types, objects, ragged)
+        places = self.loc_layer_norm(self.loc_linear(ragged.pick(locations)))
+        kinds = (self.nav_type_embedding.weight + image_type)[ragged.pick(nav_types)]
+        x = self.dropout(enter(self.layer_norm(looks + places + kinds)))
+        embeds, scores, hidden = self.pano_encoder(x, ragged, details=details)
         weight = (mask / mask.sum(1, keepdim=True).clamp(min=1)).to(compute_dtype(mask.device))
         mean = torch.einsum("rv,rvd->rd", weight, embeds)
         return PanoramaOutput(embeds, mask, mean, scores, hidden)
 
-    def _looks(self, features: Tensor, nav_types: Tensor, objects: Tensor | None) -> Tensor:
-        """Embed what is seen, [R, V, D]: views, and objects moved right behind them."""
-        features = self.feature_dropout(features)
+    def _looks(
+        self, features: Tensor, nav_types: Tensor, objects: Tensor | None, ragged: Ragged
+    ) -> Tensor:
+        """Embed what is seen, tokens [N, D]: views, and objects moved right behind them."""
         if objects is None:
+            features = self.feature_dropout(ragged.pick(features))
             looks: Tensor = self.img_layer_norm(self.img_linear(features))
             return looks
+        features = self.feature_dropout(features)
         order = token_order(nav_types, features.shape[1])
         objects = self.feature_dropout(objects)
         if self._shared:
-            merged = _take(torch.cat([features, objects], 1), order)
+            merged = ragged.pick(_take(torch.cat([features, objects], 1), order))
             looks = self.img_layer_norm(self.img_linear(merged))
             return looks
         views = self.img_layer_norm(self.img_linear(features))
         things = self.obj_layer_norm(self.obj_linear(objects))
-        return _take(torch.cat([views, things], 1), order)
+        return ragged.pick(_take(torch.cat([views, things], 1), order))
 
 
 def token_order(nav_types: Tensor, views: int) -> Tensor:

@@ -50,13 +50,13 @@ def minivln_r2r() -> DistillRun:
 
 
 _TEXT_LOOP = LoopConfig(
-    iterations=3400,
+    iterations=2400,
     batch_size=16,
     demonstrations=4,
     warm_start=400,
     length_window=8,
     precision="bf16",
-    eval_every=850,
+    eval_every=800,
     save_every=200,
     select_by="SR+SPL",
 )
@@ -85,7 +85,7 @@ def text_student() -> DistillRun:
         loop=replace(_TEXT_LOOP, precision="fp32"),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup=100, schedule="cosine", clip_norm=5.0),
         select=EvalConfig(split="val_seen"),
-        distill=DistillConfig(weight=1.0),
+        distill=DistillConfig(weight=10.0, normalise=True, lessons=600, teacher_precision="bf16"),
     )
 
 

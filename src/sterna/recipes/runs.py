@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,6 +19,7 @@ from sterna.metrics import (
     R4R_DUET,
     Protocol,
 )
+from sterna.minivln.lessons import give_lessons
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
@@ -28,7 +29,7 @@ from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
 from sterna.train.imitation import ImitationTask
-from sterna.train.loop import Scores, Trainer
+from sterna.train.loop import Log, Scores, Trainer
 
 RUN_FILE = "run.json"
 _SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW")
@@ -87,6 +88,7 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
         config.optimizer,
         evaluate=score,
         keep=keep,
+        prelude=_lessons(config, task, episodes),
         config=as_json(config),
     )
     progress = trainer.run()
@@ -114,6 +116,19 @@ def _task(
     teacher, _ = open_policy(folder)
     check_fit(teacher.config, panoramas, episodes, str(folder))
     return DistillTask(policy, teacher, panoramas, config.imitation, config.distill)
+
+
+def _lessons(
+    config: TrainConfig, task: ImitationTask, episodes: Sequence[Episode]
+) -> Callable[[Log], None] | None:
+    if not isinstance(task, DistillTask) or not task.distill.lessons:
+        return None
+    rate, seed = config.optimizer.learning_rate, config.loop.seed
+
+    def give(write: Log) -> None:
+        give_lessons(task, episodes, learning_rate=rate, seed=seed, write=write)
+
+    return give
 
 
 def _notes(config: TrainConfig) -> str:

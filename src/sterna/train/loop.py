@@ -28,6 +28,9 @@ from sterna.train.task import TaskOutput
 Scores = dict[str, float]
 """Means of an evaluation, rates from 0 to 1."""
 
+Log = Callable[[str, int, dict[str, float]], None]
+"""Takes (kind, number, values) of a log entry."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
@@ -91,8 +94,9 @@ class Trainer:
     """Runs an imitation or distillation task to its last iteration, from wherever it stopped.
 
     `evaluate` scores the policy on the selection split; `keep` is called with "best" or "last" to
-    save the policy. Everything random is a function of (seed, iteration), so that weights after
-    iteration N do not depend on how often the run was killed.
+    save the policy. `prelude` runs before the first iteration (a run killed there begins anew).
+    Everything random is a function of (seed, iteration), so that weights after iteration N do not
+    depend on how often the run was killed.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class Trainer:
         *,
         evaluate: Callable[[], Scores] | None = None,
         keep: Callable[[str], None] | None = None,
+        prelude: Callable[[Log], None] | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
@@ -115,7 +120,7 @@ class Trainer:
         self.task, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
         # Before the optimiser exists, so that its state is restored onto the right device.
         task.to(self.accelerator.device)
-        self.evaluate, self.keep = evaluate, keep
+        self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         share = {
             "part": self.accelerator.process_index,
             "parts": self.accelerator.num_processes,
@@ -167,6 +172,9 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
         )
         began = time.perf_counter() - self.progress.seconds
+        if self.prelude is not None and not self.progress.iteration:
+            with self.accelerator.autocast():
+                self.prelude(log.write)
         while self.progress.iteration < self.loop.iterations:
             output, norm = self._iterate(self.progress.iteration)
             self.progress.iteration += 1

@@ -1,0 +1,122 @@
+"""First lessons: a student learns to read and to look as its teacher does, before it walks.
+
+Eqs. (6) and (7) need no trajectory: what an instruction or a viewpoint looks like to the teacher is
+known before the first step. So the language encoder is fitted to the teacher's words, and the
+panorama encoder to its view tokens, on instructions and viewpoints drawn at random. That is much
+cheaper than a roll-out; stage 2 then starts from a student that already understands both.
+
+Legend: L words, T panorama tokens, D student width, E teacher width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sterna.data.episodes import Episode
+from sterna.minivln.stage2 import DistillTask, squared_error
+from sterna.models.agent import token_batch
+from sterna.world.geometry import VIEWS
+
+Write = Callable[[str, int, dict[str, float]], None]
+"""Takes (kind, number of the lesson, values) for the log."""
+
+_STREAM = 7
+"""Keeps these draws apart from those of the training loop."""
+
+
+def give_lessons(
+    task: DistillTask,
+    episodes: Sequence[Episode],
+    *,
+    learning_rate: float,
+    seed: int,
+    write: Write | None = None,
+    every: int = 50,
+) -> None:
+    """Fit the student's text and panorama encoders to the teacher's.
+
+    Takes `task.distill.lessons` steps of `lesson_size` instructions and as many viewpoints of the
+    episodes' scans, seen at random headings; AdamW, cosine to zero. Errors are relative to the
+    teacher's mean square. Everything drawn is a function of `seed`.
+    """
+    count, size = task.distill.lessons, task.distill.lesson_size
+    if not count:
+        return
+    parts = _learners(task)
+    optimizer = torch.optim.AdamW(parts, lr=learning_rate, fused=True)
+    nodes = _nodes(task, episodes)
+    task.train()
+    bar = tqdm(range(count), desc="first lessons", unit="lesson")
+    for number in bar:
+        rng = np.random.default_rng([seed, _STREAM, number])
+        torch.manual_seed(int(rng.integers(2**62)))
+        done = number / count
+        rate = learning_rate * min(1.0, (number + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        losses = {}
+        if task.distill.text:
+            drawn = rng.choice(len(episodes), size=min(size, len(episodes)), replace=False)
+            losses["text"] = _reading(task, [episodes[i] for i in drawn])
+        if task.distill.panorama:
+            drawn = rng.choice(nodes, size=size)
+            losses["panorama"] = _looking(task, drawn, rng.integers(VIEWS, size=size))
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
+        nn.utils.clip_grad_norm_(parts, 1.0)
+        optimizer.step()
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()}, refresh=False)
+        if write is not None and ((number + 1) % every == 0 or number + 1 == count):
+            write("lesson", number + 1, values | {"rate": rate})
+
+
+def _learners(task: DistillTask) -> list[nn.Parameter]:
+    policy = task.policy
+    modules: list[nn.Module] = [policy.embeddings]
+    if task.distill.text:
+        modules += [policy.lang_encoder, task.text_map]
+    if task.distill.panorama:
+        modules += [policy.img_embeddings, task.panorama_map]
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def _nodes(task: DistillTask, episodes: Sequence[Episode]) -> np.ndarray:
+    """Viewpoints of the episodes' scans, as atlas nodes."""
+    atlas = task.panoramas.atlas
+    scans = [atlas.scan_number[name] for name in sorted({e.scan for e in episodes})]
+    return np.flatnonzero(np.isin(atlas.scan_of, scans))
+
+
+def _reading(task: DistillTask, episodes: Sequence[Episode]) -> Tensor:
+    """Relative squared error of the words of instructions, mean over words."""
+    device = next(task.policy.parameters()).device
+    ids, mask = (t.to(device) for t in token_batch(episodes))
+    mine = task.policy.encode_text(ids, mask).embeds[mask]
+    theirs = task.read(episodes)[mask]
+    weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
+    return squared_error(task.text_map(mine), theirs, weight, normalise=True)
+
+
+def _looking(task: DistillTask, nodes: np.ndarray, poses: np.ndarray) -> Tensor:
+    """Relative squared error of the tokens of viewpoints, mean over tokens."""
+    seen = task.panoramas.observe(nodes, poses, features=False)
+    device = next(task.policy.parameters()).device
+    features = task.table[torch.from_numpy(seen.token_rows).to(task.table.device)]
+    mask = torch.from_numpy(seen.mask).to(device)
+    panorama = task.policy.encode_panorama(
+        features.to(device, torch.float32),
+        torch.from_numpy(seen.locations).to(device),
+        torch.from_numpy(seen.nav_types).to(device),
+        mask,
+    )
+    mine = panorama.embeds[mask]
+    theirs = task.look(nodes, poses)[mask]
+    weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
+    return squared_error(task.panorama_map(mine), theirs, weight, normalise=True)
