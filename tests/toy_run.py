@@ -18,7 +18,10 @@ from toy import TINY, tiny_model, toy_panoramas
 
 
 def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) -> Trainer:
-    """Dropout on, fp32, saved every 5 iterations; `distil` adds a teacher of another width."""
+    """Dropout on, fp32, saved every 5 iterations; `distil` adds a teacher of another width.
+
+    `replay` learns again from remembered walks.
+    """
     panoramas = toy_panoramas(world)
     imitation = ImitationConfig(explore_with_dropout=True, expert="ndtw")
     student = tiny_model()
@@ -27,7 +30,15 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
         task: ImitationTask = DistillTask(student, teacher, panoramas, imitation, DistillConfig())
     else:
         task = ImitationTask(student, panoramas, imitation)
-    loop = LoopConfig(iterations=iterations, batch_size=4, save_every=5, log_every=1, warm_start=3)
+    loop = LoopConfig(
+        iterations=iterations,
+        batch_size=4,
+        save_every=5,
+        log_every=1,
+        warm_start=3,
+        replay=more.pop("replay", 0),
+        memory=3,
+    )
     rate = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup=2)
     return Trainer(task, read_r2r(world, "train"), folder, loop, rate, **more)
 

@@ -477,6 +477,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _calm_progress()
     try:
         return command(rest)
+    except BrokenPipeError:  # whoever read our output left (`sterna ... | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (InputError, *_UNUSABLE_PATH) as error:
         print(f"sterna: {error}", file=sys.stderr)
         return 2

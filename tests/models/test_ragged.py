@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sterna.models.ragged import Ragged, subset
+from sterna.models.ragged import Ragged
 
 MASK = torch.tensor([[True, True, False], [True, False, False], [True, True, True]])
 
@@ -22,7 +22,7 @@ def test_tokens_go_and_come_back() -> None:
 def test_a_part_of_the_tokens() -> None:
     part = torch.tensor([[True, False, False], [True, False, False], [False, True, False]])
     ragged, x = Ragged(MASK), torch.arange(9.0).view(3, 3)
-    assert torch.equal(subset(ragged.pick(x), ragged.within(part)), x[part])
+    assert torch.equal(ragged.within(part).pick(ragged.pick(x)), x[part])
 
 
 def test_gradients() -> None:
@@ -31,5 +31,6 @@ def test_gradients() -> None:
     assert torch.autograd.gradcheck(ragged.pick, (x,))
     tokens = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(ragged.place, (tokens,))
-    numbers = torch.tensor([0, 3])
-    assert torch.autograd.gradcheck(lambda y: subset(y, numbers), (tokens,))
+    part = ragged.within(torch.eye(3, dtype=torch.bool))
+    assert part.index.tolist() == [0, 5] and part.rest.tolist() == [1, 2, 3, 4]
+    assert torch.autograd.gradcheck(part.pick, (tokens,))

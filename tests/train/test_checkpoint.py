@@ -33,7 +33,8 @@ def trained(seed: int = 0) -> tuple[nn.Module, torch.optim.AdamW]:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     net, optimizer = trained()
-    save_state(tmp_path / "state.pt", {"task": net}, optimizer, {"best": -math.inf, "seen": [1]})
+    progress, memory = {"best": -math.inf, "seen": [1]}, [{"a": torch.ones(2), "b": ["x"]}]
+    save_state(tmp_path / "state.pt", {"task": net}, optimizer, progress, memory)
     return tmp_path / "state.pt"
 
 
@@ -44,8 +45,9 @@ def fresh() -> tuple[nn.Module, torch.optim.AdamW]:
 
 def test_round_trip(file: Path) -> None:
     (net, optimizer), (wanted, old) = fresh(), trained()
-    progress = load_state(file, {"task": net}, optimizer)
+    progress, memory = load_state(file, {"task": net}, optimizer)
     assert progress == {"best": -math.inf, "seen": [1]}
+    assert memory[0]["b"] == ["x"] and torch.equal(memory[0]["a"], torch.ones(2))
     for mine, theirs in zip(net.parameters(), wanted.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     for mine, theirs in zip(

@@ -59,13 +59,16 @@ def run_until(trainer: Trainer, iteration: int) -> None:
         trainer.run()
 
 
-@pytest.mark.parametrize("distil", [False, True])
-def test_ten_and_ten_are_twenty(toy_house: Path, tmp_path: Path, distil: bool) -> None:
+@pytest.mark.parametrize(("distil", "replay"), [(False, 0), (True, 0), (False, 2), (True, 2)])
+def test_ten_and_ten_are_twenty(
+    toy_house: Path, tmp_path: Path, *, distil: bool, replay: int
+) -> None:
     """Stopped at 13, saved at 10: the second run does 10 to 19 again."""
-    unbroken = toy_trainer(toy_house, tmp_path / "a", distil=distil)
+    how = {"distil": distil, "replay": replay}
+    unbroken = toy_trainer(toy_house, tmp_path / "a", **how)
     unbroken.run()
-    run_until(toy_trainer(toy_house, tmp_path / "b", distil=distil), 13)
-    resumed = toy_trainer(toy_house, tmp_path / "b", distil=distil)
+    run_until(toy_trainer(toy_house, tmp_path / "b", **how), 13)
+    resumed = toy_trainer(toy_house, tmp_path / "b", **how)
     assert resumed.progress.iteration == 10
     resumed.run()
     assert same(state(tmp_path / "a"), state(tmp_path / "b"))

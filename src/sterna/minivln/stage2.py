@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -155,10 +155,27 @@ class DistillTask(ImitationTask):
             return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
 
     @torch.no_grad()
+    def prepare(self, batch: Recorded) -> Recorded:
+        """Add the teacher's decisions to a batch, so that they are computed once."""
+        if not self.distill.weight or not self.distill.fuse:
+            return batch
+        taught, _ = self.explain(batch, self.groups(batch))
+        logits = torch.full(batch.rows.nodes.shape, IMPOSSIBLE)
+        for index, fused in taught.fused():
+            logits[torch.from_numpy(index), : fused.shape[1]] = fused.to("cpu", torch.float32)
+        return replace(batch, taught=logits)
+
+    @torch.no_grad()
     def read(self, episodes: Sequence[Episode]) -> Tensor:
         """Return the teacher's words of B instructions, [B, L, E]."""
         with self._teaching():
             return self._ears(episodes).embeds
+
+    @torch.no_grad()
+    def remember(self, node: Ints, pose: Ints) -> Tensor:
+        """Return the teacher's panorama means at R (viewpoint, pose) pairs, [R, E], kept."""
+        with self._teaching():
+            return self._eyes(node, pose)[2]
 
     @torch.no_grad()
     def look(self, node: Ints, pose: Ints) -> Tensor:
@@ -168,25 +185,18 @@ class DistillTask(ImitationTask):
 
     def forward(self, batch: Recorded) -> TaskOutput:
         """Return action loss + weight * (L_txt + L_pano + L_fuse), eq. (9)."""
-        output, text, groups = self.run(batch)
+        output, text, _ = self.run(batch)
         loss, right = action_loss(output, batch)
         metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
         if not self.distill.weight:
             return TaskOutput(loss, metrics)
-        taught, read = self.explain(batch, groups)
-        terms = self._terms(batch, (output, text), (taught, read))
+        terms = self._terms(batch, output, text)
         for name, term in terms.items():
             metrics[name] = float(term.detach())
         total = torch.stack(list(terms.values())).sum()
         return TaskOutput(loss + self.distill.weight * total, metrics)
 
-    def _terms(
-        self,
-        batch: Recorded,
-        mine: tuple[PackedOutput, TextMemory],
-        theirs: tuple[PackedOutput, TextMemory],
-    ) -> dict[str, Tensor]:
-        (output, text), (taught, read) = mine, theirs
+    def _terms(self, batch: Recorded, output: PackedOutput, text: TextMemory) -> dict[str, Tensor]:
         device = output.panorama_mean.device
         share = torch.from_numpy(batch.episode_share).to(device, torch.float32)
         each_row = torch.from_numpy(batch.row_share).to(device, torch.float32)
@@ -196,21 +206,24 @@ class DistillTask(ImitationTask):
             weight = (share / words.sum(1))[:, None].expand(words.shape)[words]
             terms["text"] = squared_error(
                 self.text_map(text.embeds[words]),
-                read.embeds[words],
+                self.read(batch.episodes)[words],
                 weight,
                 normalise=self.distill.normalise,
             )
         if self.distill.panorama:
             terms["panorama"] = squared_error(
                 self.panorama_map(output.panorama_mean),
-                taught.panorama_mean,
+                self.remember(batch.rows.node, batch.rows.pose),
                 each_row,
                 normalise=self.distill.normalise,
             )
         if self.distill.fuse:
-            parts = [
-                (soft_cross_entropy(s.fused, t.fused) * each_row[torch.from_numpy(b.index)]).sum()
-                for (b, s), (_, t) in zip(output.parts, taught.parts, strict=True)
-            ]
+            taught = batch.taught if batch.taught is not None else self.prepare(batch).taught
+            assert taught is not None
+            parts = []
+            for index, fused in output.fused():
+                rows = torch.from_numpy(index)
+                theirs = taught[rows, : fused.shape[1]].to(device)
+                parts.append((soft_cross_entropy(fused, theirs) * each_row[rows.to(device)]).sum())
             terms["fuse"] = torch.stack(parts).sum()
         return terms

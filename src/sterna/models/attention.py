@@ -46,10 +46,11 @@ def attend(
     (context [R, Q, D], scores [R, H, Q, K] before bias, or None without `details`).
 
     On a CPU the fused kernel has neither dropout nor a gradient for its bias, and its backward is
-    slow in bfloat16; where a gradient is wanted there, `_Attention` replaces it.
+    slow in bfloat16; where dropout or a gradient is wanted there, `_Attention` replaces it.
     """
     bias = bias.to(query.dtype)
-    if query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad:
+    learning = torch.is_grad_enabled() and query.requires_grad
+    if query.device.type == "cpu" and (learning or dropout > 0.0):
         context, scores = _Attention.apply(  # type: ignore[no-untyped-call]
             query, key, value, bias, dropout
         )

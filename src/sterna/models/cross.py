@@ -21,7 +21,7 @@ from sterna.models.layers import (
     key_bias,
     linear_norm,
 )
-from sterna.models.ragged import Ragged
+from sterna.models.ragged import Part, Ragged
 
 Encoded = tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]
 """Output [R, Q, D]; with details also scores [R, H, Q, Q] and output [R, Q, D] of every layer."""
@@ -57,7 +57,7 @@ class CrossLayer(nn.Module):
         *,
         details: bool = False,
         ragged: Ragged | None = None,
-        keep: Tensor | None = None,
+        keep: Part | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Update visual tokens x [R, Q, D]; scores are of `visn_self_att`.
 
@@ -138,10 +138,10 @@ class CrossStack(nn.Module):
         tokens that are not kept. Outputs are ordered as `Ragged(keep)` orders them.
         """
         ragged = Ragged(mask)
-        x, numbers = ragged.pick(x), ragged.within(keep)
+        x, part = ragged.pick(x), ragged.within(keep)
         last = len(self.x_layers) - 1
         for number, (layer, memory) in enumerate(zip(self._layers(), text, strict=True)):
-            wanted = numbers if number == last else None
+            wanted = part if number == last else None
             x, _ = layer(x, bias, memory, text_bias, ragged=ragged, keep=wanted)
         return x
 

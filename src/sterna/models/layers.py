@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sterna.models.attention import attend, split_heads
 from sterna.models.dropout import FastDropout
 from sterna.models.linear import Linear, linear
-from sterna.models.ragged import Ragged, subset
+from sterna.models.ragged import Part, Ragged
 
 MASKED = -10000.0
 """Added to the scores of padded keys (BERT's constant; finite, so an empty row stays finite)."""
@@ -125,14 +125,14 @@ class Attention(nn.Module):
         *,
         details: bool = False,
         ragged: Ragged | None = None,
-        keep: Tensor | None = None,
+        keep: Part | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from x [R, Q, D] to `context`, or to x itself when it is None.
 
         `bias` is broadcast to [R, H, Q, K]. Returns (output [R, Q, D], scores [R, H, Q, K] or
         None); scores carry neither mask nor bias and are made only with `details`. With `ragged`,
-        x and the output are its tokens [N, D]; `keep` then asks for the outputs of the tokens of
-        these numbers alone (all are still attended to).
+        x and the output are its tokens [N, D]; `keep` then asks for the outputs of a part of them
+        alone (all are still attended to).
         """
         maps = self.projections
         if context is None:
@@ -143,7 +143,7 @@ class Attention(nn.Module):
         if ragged is not None:
             mixed = ragged.pick(mixed)
             if keep is not None:
-                mixed, x = subset(mixed, keep), subset(x, keep)
+                mixed, x = keep.pick(mixed), keep.pick(x)
         return self.output(mixed, x), scores
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sterna.errors import InputError
 from sterna.files import find_file, write_bytes
 
 FORMAT = "sterna-training-state-1"
-_PARTS = {"modules": dict, "optimizer": dict, "progress": str}
+_PARTS = {"modules": dict, "optimizer": dict, "progress": str, "memory": list}
 
 
 class CheckpointError(InputError):
@@ -27,8 +27,12 @@ def save_state(
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     progress: Mapping[str, Any],
+    memory: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write weights, optimiser state and progress as one file, atomically."""
+    """Write weights, optimiser state, progress and memory as one file, atomically.
+
+    `progress` holds JSON values, `memory` tensors, lists and names (`memory.Memory.to_state`).
+    """
     buffer = io.BytesIO()
     torch.save(
         {
@@ -36,6 +40,7 @@ def save_state(
             "modules": {name: module.state_dict() for name, module in modules.items()},
             "optimizer": optimizer.state_dict(),
             "progress": json.dumps(dict(progress)),
+            "memory": [dict(values) for values in memory],
         },
         buffer,
     )
@@ -44,8 +49,8 @@ def save_state(
 
 def load_state(
     path: str | Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
-    """Restore what `save_state` wrote and return its progress.
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Restore what `save_state` wrote; return its progress and its memory.
 
     Raises `CheckpointError` for a truncated or foreign file and for weights of another model
     (with a table of missing, extra and mis-shaped keys); then nothing has been changed.
@@ -75,7 +80,7 @@ def load_state(
         module.load_state_dict(state["modules"][name])
     optimizer.load_state_dict(state["optimizer"])
     progress: dict[str, Any] = json.loads(state["progress"])
-    return progress
+    return progress, state["memory"]
 
 
 def _group_sizes(state: dict[str, Any]) -> list[int]:

@@ -74,7 +74,9 @@ class Recorded:
 
     `weight` [R] multiplies each row's cross entropy (roll-out weight / episodes of the roll-out).
     `row_share` [R] and `episode_share` [B] spread the roll-out weight evenly over its rows and over
-    its episodes: the weights of means over decisions and over episodes.
+    its episodes: the weights of means over decisions and over episodes. `taught` [R, 1+M] are a
+    teacher's fused logits, where there is one that has seen the rows (on the CPU, float32, -inf
+    where closed or padded).
     """
 
     episodes: tuple[Episode, ...]
@@ -83,6 +85,7 @@ class Recorded:
     weight: Floats
     row_share: Floats
     episode_share: Floats
+    taught: Tensor | None = None
 
 
 def record(
@@ -184,11 +187,18 @@ class ImitationTask(nn.Module):
         self.policy.train(training)
         return rows, labels
 
+    def prepare(self, batch: Recorded) -> Recorded:
+        """Add what is worth computing once to a batch that may be learnt from several times."""
+        return batch
+
+    def groups(self, batch: Recorded) -> list[Bucket]:
+        """Put the rows of a batch into buckets."""
+        tokens = int(self.panoramas.lengths[batch.rows.node].max())
+        return list(buckets(batch.rows, tokens, self.config.buckets))
+
     def run(self, batch: Recorded) -> tuple[PackedOutput, TextMemory, list[Bucket]]:
         """Run the policy over recorded rows, with gradient."""
-        text = self._reader(batch.episodes)
-        tokens = int(self.panoramas.lengths[batch.rows.node].max())
-        groups = list(buckets(batch.rows, tokens, self.config.buckets))
+        text, groups = self._reader(batch.episodes), self.groups(batch)
         output = packed_pass(self.policy, self.panoramas, self.table, text, batch.rows, groups)
         return output, text, groups
 

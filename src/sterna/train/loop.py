@@ -21,12 +21,16 @@ from sterna.files import read_json, write_json
 from sterna.train.checkpoint import load_state, save_state
 from sterna.train.imitation import ImitationTask, Recorded
 from sterna.train.log import RunLog
+from sterna.train.memory import Memory
 from sterna.train.pieces import split, summed
 from sterna.train.schedule import Batches, OptimizerConfig, uniform_draws
 from sterna.train.task import TaskOutput
 
 Scores = dict[str, float]
 """Means of an evaluation, rates from 0 to 1."""
+
+_RECALL = 1000
+"""Stream of the draws that choose remembered walks."""
 
 Log = Callable[[str, int, dict[str, float]], None]
 """Takes (kind, number, values) of a log entry."""
@@ -44,6 +48,10 @@ class LoopConfig:
     """Demonstrations an iteration after the warm start; None: as many as `batch_size` (DUET)."""
     warm_start: int = 0
     """First iterations that learn from demonstrations alone."""
+    replay: int = 0
+    """Iterations that learn again from remembered walks after each that walks anew."""
+    memory: int = 32
+    """Recorded batches that are remembered for `replay`."""
     length_window: int = 1
     """Batches' worth of episodes sorted by length together (less padding); 1: plain shuffling."""
     pieces: int = 1
@@ -67,6 +75,11 @@ class LoopConfig:
         for name in ("iterations", "batch_size", "pieces", "log_every", "eval_every", "save_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"loop: {name} must be at least 1, found {getattr(self, name)}")
+        if self.replay < 0 or self.memory < 1:
+            raise InputError(
+                "loop: replay must be 0 or more and memory at least 1, found "
+                f"{self.replay} and {self.memory}"
+            )
         if self.demonstrations is not None and self.demonstrations < 1:
             raise InputError("loop: demonstrations must be at least 1, or none for DUET's way")
         if self.precision not in ("fp32", "bf16"):
@@ -133,11 +146,12 @@ class Trainer:
         few = loop.demonstrations or loop.batch_size
         self.shown_beside = Batches(episodes, few, loop.seed, stream=2, **share)
         self.optimizer = adamw(task, optimizer)
-        self.progress = Progress()
+        self.progress, self.memory = Progress(), Memory(loop.memory)
         self._check_config(config or {})
         if self.state_file.exists():
-            values = load_state(self.state_file, {"task": task}, self.optimizer)
+            values, memory = load_state(self.state_file, {"task": task}, self.optimizer)
             self.progress = Progress(**values)
+            self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
 
     @property
@@ -193,20 +207,33 @@ class Trainer:
         rate = self.options.rate(iteration, loop.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        warm = iteration < loop.warm_start
-        shown = (self.shown if warm else self.shown_beside)[iteration]
-        tried = [] if warm else self.tried[iteration]
-        shape = (self.task.config.max_steps, max(1, len(tried)))
-        stream = 3 + self.accelerator.process_index
-        with self.accelerator.autocast():
-            batch = self.task.collect(
-                shown, tried, uniform_draws(loop.seed, stream, iteration, shape)
-            )
+        batch = self._batch(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         output = summed([self._learn(piece, iteration) for piece in split(batch, loop.pieces)])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimizer.step()
         return output, float(norm)
+
+    def _batch(self, iteration: int) -> Recorded:
+        """Walk new episodes, or recall a walk, as the iteration says."""
+        loop, process = self.loop, self.accelerator.process_index
+        warm = iteration < loop.warm_start
+        turn, again = divmod(max(0, iteration - loop.warm_start), loop.replay + 1)
+        if not warm and again:
+            draw = uniform_draws(loop.seed, _RECALL + process, iteration, (1,))
+            return self.memory.recall(float(draw[0]))
+        place = iteration if warm else loop.warm_start + turn
+        shown = (self.shown if warm else self.shown_beside)[place]
+        tried = [] if warm else self.tried[place]
+        draws = uniform_draws(
+            loop.seed, 3 + process, iteration, (self.task.config.max_steps, max(1, len(tried)))
+        )
+        with self.accelerator.autocast():
+            batch = self.task.collect(shown, tried, draws)
+            if loop.replay and not warm:
+                batch = self.task.prepare(batch)
+                self.memory.add(batch)
+        return batch
 
     def _learn(self, piece: Recorded, iteration: int) -> TaskOutput:
         """Add the gradient of a piece."""
@@ -236,7 +263,8 @@ class Trainer:
             if self.keep is not None and last:
                 self.keep("last")
             values = vars(self.progress)
-            save_state(self.state_file, {"task": self.task}, self.optimizer, values)
+            memory = self.memory.to_state()
+            save_state(self.state_file, {"task": self.task}, self.optimizer, values, memory)
         self.accelerator.wait_for_everyone()
 
     def _select(self, log: RunLog, scores: Scores) -> None:

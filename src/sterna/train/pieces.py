@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from sterna.models.topomap import MapRows
 from sterna.train.imitation import Recorded
@@ -36,6 +37,9 @@ def _take(batch: Recorded, group: np.ndarray) -> Recorded:
         weight=batch.weight[rows],
         row_share=batch.row_share[rows],
         episode_share=batch.episode_share[group],
+        taught=None
+        if batch.taught is None
+        else batch.taught[torch.from_numpy(rows), : chosen.nodes.shape[1]],
     )
 
 
