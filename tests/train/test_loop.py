@@ -39,13 +39,13 @@ def test_learns_its_training_episodes(
         return {name: result.scores[name].mean for name in ("SR", "SPL", "NE")}
 
     before = scores()
-    loop = LoopConfig(iterations=80, batch_size=12, eval_every=40, save_every=80, log_every=40)
+    loop = LoopConfig(iterations=120, batch_size=12, eval_every=60, save_every=120, log_every=60)
     rate = OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup=10, clip_norm=5.0)
     kept: list[str] = []
     done = Trainer(task, some, tmp_path, loop, rate, evaluate=scores, keep=kept.append).run()
     after = done.scores[-1]
     assert before["SR"] < 0.5 and after["SR"] > 0.9 and after["SPL"] > 0.8, (before, after)
-    assert kept == ["best", "best", "last"] and done.best_iteration == 80
+    assert kept == ["best", "best", "last"] and done.best_iteration == 120
     lines = [json.loads(x) for x in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [x["kind"] for x in lines] == ["train", "select", "train", "select"]
     assert lines[-2]["loss"] < 0.5 * lines[0]["loss"] and lines[-2]["agree"] > 0.9
