@@ -103,6 +103,8 @@ def quickstart_root(data: Path) -> Path | None:
 
 def _recipes(real: bool, seed: int) -> tuple[TrainConfig, DistillRun]:
     teacher, student = (text_teacher(), text_student()) if real else (toy_teacher(), toy_student())
+    if real:
+        student = replace(student, distill=replace(student.distill, lessons=100))
     return (
         replace(teacher, loop=_shortened(teacher.loop, real, seed)),
         replace(student, loop=_shortened(student.loop, real, seed)),
