@@ -84,16 +84,16 @@ def text_student() -> DistillRun:
         imitation=ImitationConfig(max_steps=12),
         loop=replace(
             _TEXT_LOOP,
-            iterations=4500,
+            iterations=3600,
             warm_start=300,
-            eval_every=1500,
+            eval_every=1200,
             save_every=500,
             replay=2,
             precision="fp32",
         ),
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup=100, schedule="cosine", clip_norm=5.0),
         select=EvalConfig(split="val_seen"),
-        distill=DistillConfig(weight=10.0, normalise=True, lessons=600, teacher_precision="bf16"),
+        distill=DistillConfig(weight=10.0, normalise=True, lessons=300, teacher_precision="bf16"),
     )
 
 
