@@ -1,4 +1,4 @@
-"""Episodes, objects and models of golden set B, from the stored batches and the real annotations."""
+"""Episodes, objects and models of golden set B: stored batches, real annotations."""
 
 from __future__ import annotations
 
