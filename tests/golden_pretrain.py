@@ -23,7 +23,7 @@ from sterna.models.pretraining import DECODER, PretrainModel, load_heads, pretra
 from sterna.models.weights import fit_weights
 from sterna.train.pretrain.ends import EndsConfig
 from sterna.train.pretrain.objects import NodeObjects, Objects, object_locations
-from sterna.train.pretrain.task import PretrainConfig, PretrainTask
+from sterna.train.pretrain.task import PretrainConfig, PretrainTask, TaskMix
 from sterna.world.atlas import Atlas
 from sterna.world.graph import connectivity_dir
 
@@ -170,7 +170,9 @@ def golden_task(
     task = PretrainTask(
         model,
         Panoramas(atlas, InMemoryViews({key: view_features(key) for key in atlas.keys})),
-        PretrainConfig(mix=mix, ends=EndsConfig(rule="path" if seen is None else "goals")),
+        PretrainConfig(
+            mix=TaskMix(**mix), ends=EndsConfig(rule="path" if seen is None else "goals")
+        ),
         view_logits=np.stack([image_logits(key) for key in atlas.keys]),
         objects=None if seen is None else objects_of(atlas, seen),
     )

@@ -14,7 +14,7 @@ from sterna.models.pretraining import PretrainModel
 from sterna.train.pretrain.ends import EndsConfig
 from sterna.train.pretrain.masking import MaskingConfig
 from sterna.train.pretrain.objects import NodeObjects, Objects, object_locations
-from sterna.train.pretrain.task import PretrainConfig, PretrainTask
+from sterna.train.pretrain.task import PretrainConfig, PretrainTask, TaskMix
 from toy import TINY, tiny_model
 
 CLASSES, OBJECT_WIDTH, OBJECT_CLASSES = 12, 6, 5
@@ -68,7 +68,7 @@ def pretrain_task(panoramas: Panoramas, model: PretrainModel, **change: Any) -> 
     return PretrainTask(
         model,
         panoramas,
-        PretrainConfig(mix=mix, ends=ends, masking=MASKING),
+        PretrainConfig(mix=TaskMix(**mix), ends=ends, masking=MASKING),
         view_logits=view_logits(panoramas),
         objects=toy_objects(panoramas) if seen else None,
         **change,

@@ -18,7 +18,7 @@ from sterna.minivln.stage1 import MODULES, Stage1Config, Stage1Task
 from sterna.models.pretraining import TASKS, PretrainModel, TaskName
 from sterna.train.pretrain.batch import PretrainBatch, lay_batch
 from sterna.train.pretrain.ends import EndsConfig, draw_end
-from sterna.train.pretrain.task import PretrainConfig
+from sterna.train.pretrain.task import PretrainConfig, TaskMix
 from toy_pretrain import (
     CALM,
     MASKING,
@@ -44,7 +44,7 @@ def make_task(
         teacher,
         panoramas,
         PretrainConfig(
-            mix=MIX | ({"og": 1.0} if seen else {}),
+            mix=TaskMix(**MIX, og=1.0 if seen else 0.0),
             ends=EndsConfig(rule="goals" if seen else "path"),
             masking=MASKING,
         ),

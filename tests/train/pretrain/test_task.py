@@ -24,11 +24,12 @@ from sterna.models.pretraining import (
 from sterna.models.weights import fit_weights
 from sterna.train.pretrain.batch import PretrainBatch, lay_batch
 from sterna.train.pretrain.ends import IGNORED, draw_end
-from sterna.train.pretrain.task import PretrainConfig, PretrainTask, task_of
+from sterna.train.pretrain.task import PretrainConfig, PretrainTask, TaskMix
 from toy import TINY, tiny_model
 from toy_pretrain import (
     CALM,
     CLASSES,
+    MASKING,
     OBJECT_CLASSES,
     OBJECT_WIDTH,
     pretrain_model,
@@ -70,18 +71,19 @@ def test_a_batch_is_a_function_of_seed_and_iteration(
 
 def test_mix() -> None:
     """Shares are relative; the task of an iteration depends on nothing else."""
-    mix = {"mlm": 1.0, "sap": 3.0, "og": 0.0}
-    drawn = [task_of(mix, 0, i) for i in range(4000)]
+    mix = TaskMix(mlm=1.0, sap=3.0)
+    drawn = [mix.task(0, i) for i in range(4000)]
     share = Counter(drawn)
     assert set(share) == {"mlm", "sap"}
     assert share["sap"] / 4000 == pytest.approx(0.75, abs=0.03)
-    doubled = {"sap": 6.0, "mlm": 2.0}
-    assert [task_of(doubled, 0, i) for i in range(100)] == drawn[:100]
-    assert [task_of(mix, 1, i) for i in range(100)] != drawn[:100]
-    with pytest.raises(InputError, match="tasks are mlm, mrc, sap, og; found mlmm"):
-        PretrainConfig(mix={"mlmm": 1.0})
+    doubled = TaskMix(mlm=2.0, sap=6.0)
+    assert [doubled.task(0, i) for i in range(100)] == drawn[:100]
+    assert [mix.task(1, i) for i in range(100)] != drawn[:100]
+    assert TaskMix(mlm=0.0, sap=0.0, og=0.1).task(0, 0) == "og"
     with pytest.raises(InputError, match="one of them positive"):
-        PretrainConfig(mix={"mlm": 0.0})
+        TaskMix(mlm=0.0, sap=0.0)
+    with pytest.raises(InputError, match="0 or more"):
+        TaskMix(og=-1.0)
 
 
 def test_only_the_end_is_hidden(
@@ -212,8 +214,10 @@ def test_what_a_task_misses(panoramas: Panoramas) -> None:
         PretrainModel(tiny_model(0, TINY))
     plain = PretrainModel(tiny_model(0, CALM))
     with pytest.raises(InputError, match="mrc: needs stored class logits"):
-        PretrainTask(plain, panoramas, PretrainConfig(mix={"mrc": 1.0}))
+        PretrainTask(plain, panoramas, PretrainConfig(mix=TaskMix(mrc=1.0), masking=MASKING))
     with pytest.raises(InputError, match="og: the model sees no objects"):
-        PretrainTask(plain, panoramas, PretrainConfig(mix={"og": 1.0}))
+        PretrainTask(plain, panoramas, PretrainConfig(mix=TaskMix(og=1.0), masking=MASKING))
+    with pytest.raises(InputError, match="knows 64 word pieces, masking uses 103 and 1996"):
+        PretrainTask(plain, panoramas, PretrainConfig())
     with pytest.raises(InputError, match="objects of width 6, found None"):
         PretrainTask(pretrain_model(0, SIGHTED), panoramas, PretrainConfig())

@@ -8,7 +8,7 @@ Legend: B walks, N things asked for, L words, V panorama tokens, M map nodes, K 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,41 +38,50 @@ _STREAM = 11
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """Which tasks, how often, and how they are drawn."""
+class TaskMix:
+    """Share of each task's batches; shares are relative (1:1 is 2:2), 0 leaves a task out."""
 
-    mix: Mapping[str, float] = field(default_factory=lambda: {"mlm": 1.0, "sap": 1.0})
-    """Share of each task's batches, by name; shares are relative (1:1 is 2:2)."""
-    ends: EndsConfig = field(default_factory=EndsConfig)
-    """Where walks end."""
-    masking: MaskingConfig = field(default_factory=MaskingConfig)
-    """What is hidden."""
+    mlm: float = 1.0
+    """Masked words."""
+    mrc: float = 0.0
+    """Masked views and objects; needs class logits beside the features."""
+    sap: float = 1.0
+    """The next action."""
+    og: float = 0.0
+    """The object meant; needs objects."""
 
     def __post_init__(self) -> None:
         """Check the values."""
-        unknown = [name for name in self.mix if name not in TASKS]
-        if unknown or not self.mix:
-            raise InputError(
-                f"pre-training: tasks are {', '.join(TASKS)}; found {', '.join(unknown) or 'none'}"
-            )
-        if min(self.mix.values()) < 0 or not sum(self.mix.values()) > 0:
+        shares = {name: getattr(self, name) for name in TASKS}
+        if min(shares.values()) < 0 or not sum(shares.values()) > 0:
             raise InputError(
                 "pre-training: shares of tasks must be 0 or more, and one of them positive; found "
-                f"{dict(self.mix)}"
+                f"{shares}"
             )
 
     def tasks(self) -> tuple[TaskName, ...]:
         """Return the tasks with a positive share, in a fixed order."""
-        return tuple(name for name in TASKS if self.mix.get(name, 0.0) > 0)
+        return tuple(name for name in TASKS if getattr(self, name) > 0)
+
+    def task(self, seed: int, iteration: int) -> TaskName:
+        """Draw the task of an iteration, a function of (seed, iteration) alone."""
+        names = self.tasks()
+        shares = np.array([getattr(self, name) for name in names], np.float64)
+        draw = np.random.default_rng([seed, _STREAM, iteration]).random()
+        place = np.searchsorted(np.cumsum(shares / shares.sum()), draw, side="right")
+        return names[min(int(place), len(names) - 1)]
 
 
-def task_of(mix: Mapping[str, float], seed: int, iteration: int) -> TaskName:
-    """Draw the task of an iteration, a function of (seed, iteration) alone."""
-    names = [name for name in TASKS if mix.get(name, 0.0) > 0]
-    shares = np.array([mix[name] for name in names], np.float64)
-    draw = np.random.default_rng([seed, _STREAM, iteration]).random()
-    place = np.searchsorted(np.cumsum(shares / shares.sum()), draw, side="right")
-    return names[min(int(place), len(names) - 1)]
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Which tasks, how often, and how they are drawn."""
+
+    mix: TaskMix = field(default_factory=TaskMix)
+    """Which tasks, how often."""
+    ends: EndsConfig = field(default_factory=EndsConfig)
+    """Where walks end."""
+    masking: MaskingConfig = field(default_factory=MaskingConfig)
+    """What is hidden."""
 
 
 class PretrainTask(nn.Module):
@@ -107,12 +116,18 @@ class PretrainTask(nn.Module):
         return self.model.policy
 
     def _check(self) -> None:
-        size, tasks = self.model.policy.config.object_size, self.config.tasks()
+        size, tasks = self.model.policy.config.object_size, self.config.mix.tasks()
         found = None if self.objects is None else self.objects.size
         if size != found:
             raise InputError(
                 f"pre-training: the model takes objects of width {size}, found {found}; give the "
                 "object features that it was built for"
+            )
+        words, masking = self.model.policy.config.vocab_size, self.config.masking
+        if "mlm" in tasks and max(masking.mask_id, masking.end_word - 1) >= words:
+            raise InputError(
+                f"mlm: the model knows {words} word pieces, masking uses {masking.mask_id} and "
+                f"{masking.first_word} to {masking.end_word - 1}; set masking to its vocabulary"
             )
         if "og" in tasks and size is None:
             raise InputError("og: the model sees no objects; build it with object_size")
@@ -135,7 +150,7 @@ class PretrainTask(nn.Module):
 
         `task` overrides the mix; `part` tells processes that share a batch apart.
         """
-        name = task or task_of(self.config.mix, seed, iteration)
+        name = task or self.config.mix.task(seed, iteration)
         rng = np.random.default_rng([seed, _STREAM, iteration, 1 + part])
         config = self.config
         return draw_batch(
