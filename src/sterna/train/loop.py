@@ -107,7 +107,7 @@ class Progress:
 class Runner(ABC):
     """Runs a task to its last iteration, from wherever it stopped.
 
-    Subclasses say what an iteration learns from (`_batch`). `evaluate` scores the policy on the
+    Subclasses say what an iteration learns from (`_pieces`). `evaluate` scores the policy on the
     selection split; `keep` is called with "best" or "last" to save the policy. `prelude` runs
     before the first iteration (a run killed there begins anew). Everything random is a function of
     (seed, iteration), so that weights after iteration N do not depend on how often the run was
@@ -161,7 +161,7 @@ class Runner(ABC):
         )
 
     @abstractmethod
-    def _batch(self, iteration: int) -> Sequence[object]:
+    def _pieces(self, iteration: int) -> Sequence[object]:
         """Return the pieces that an iteration learns from; their gradients are added."""
 
     @property
@@ -217,7 +217,7 @@ class Runner(ABC):
         rate = self.options.rate(iteration, loop.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        pieces = self._batch(iteration)
+        pieces = self._pieces(iteration)
         self.optimizer.zero_grad(set_to_none=True)
         output = summed([self._learn(piece, iteration) for piece in pieces])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
@@ -289,14 +289,17 @@ class Trainer(Runner):
         few = loop.demonstrations or loop.batch_size
         self.shown_beside = self._batches(episodes, few, 2)
 
-    def _batch(self, iteration: int) -> Sequence[Recorded]:
+    def _pieces(self, iteration: int) -> Sequence[Recorded]:
+        return split(self._batch(iteration), self.loop.pieces)
+
+    def _batch(self, iteration: int) -> Recorded:
         """Walk new episodes, or recall a walk, as the iteration says."""
         loop, process = self.loop, self.accelerator.process_index
         warm = iteration < loop.warm_start
         turn, again = divmod(max(0, iteration - loop.warm_start), loop.replay + 1)
         if not warm and again:
             draw = uniform_draws(loop.seed, _RECALL + process, iteration, (1,))
-            return split(self.memory.recall(float(draw[0])), loop.pieces)
+            return self.memory.recall(float(draw[0]))
         place = iteration if warm else loop.warm_start + turn
         shown = (self.shown if warm else self.shown_beside)[place]
         tried = [] if warm else self.tried[place]
@@ -308,7 +311,7 @@ class Trainer(Runner):
             if loop.replay and not warm:
                 batch = self.task.prepare(batch)
                 self.memory.add(batch)
-        return split(batch, loop.pieces)
+        return batch
 
 
 def _mix(*numbers: int) -> int:

@@ -43,6 +43,6 @@ class PretrainRunner(Runner):
         super().__init__(task, episodes, folder, loop, optimizer, handlers=[unused], **more)
         self.task = task
 
-    def _batch(self, iteration: int) -> Sequence[PretrainBatch]:
+    def _pieces(self, iteration: int) -> Sequence[PretrainBatch]:
         part = self.accelerator.process_index
         return [self.task.draw(self.shown[iteration], self.loop.seed, iteration, part=part)]
