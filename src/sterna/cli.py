@@ -21,8 +21,9 @@ from sterna.recipes.options import Common
 USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches each)
 
   quickstart   train a small teacher, distil a student, score both, print the table
+  pretrain     pre-train a navigator (masked words, masked views, single actions) from a recipe
   train        train a navigator by imitation from a recipe
-  distil       train a student beside a teacher (MiniVLN stage 2); also: distill
+  distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   eval         walk a split with a saved policy and score it
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
@@ -67,19 +68,26 @@ def _refused(error: BaseException | None) -> InputError | None:
     return error
 
 
-def _run(kind: type[Any], recipes: Any, prog: str, description: str, argv: Sequence[str]) -> int:
+def _run(
+    kind: type[Any],
+    recipes: Any,
+    prog: str,
+    description: str,
+    argv: Sequence[str],
+    work: Callable[..., Path],
+    following: str = "sterna eval {out} --split val_unseen",
+) -> int:
     from sterna.recipes.arguments import choices, configured
     from sterna.recipes.options import use_threads
-    from sterna.recipes.runs import train
 
     args = _parse(choices(kind, recipes), argv, prog, description)
     use_threads(args.threads)
-    out = train(configured(args), _data(args.data), args.out, threads=args.threads)
+    out = work(configured(args), _data(args.data), args.out, threads=args.threads)
     run = json.loads((out / "run.json").read_text("utf-8"))
     text = (
         f"{out}: {run['iteration']} iterations in {run['seconds']:.0f} s, best weights of "
         f"iteration {run['best_iteration']} in {out / 'best'}\n"
-        f"next: sterna eval {out} --split val_unseen"
+        f"next: {following.format(out=out)}"
     )
     shown = ("iteration", "best_iteration", "seconds", "scores")
     _say(text, {"out": str(out), **{key: run[key] for key in shown}}, args.json)
@@ -89,20 +97,63 @@ def _run(kind: type[Any], recipes: Any, prog: str, description: str, argv: Seque
 def _train(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import TrainArguments
     from sterna.recipes.r2r import TRAINING
+    from sterna.recipes.runs import train
 
     about = "Train a navigator in DUET's way (teacher forcing + DAgger). Choose a recipe:"
-    return _run(TrainArguments, TRAINING, "train", about, argv)
+    return _run(TrainArguments, TRAINING, "train", about, argv, train)
+
+
+_NEXT = "sterna train RECIPE --start.weights {out}/best"
+
+
+def _pretrain(argv: Sequence[str]) -> int:
+    from sterna.recipes.arguments import PretrainArguments
+    from sterna.recipes.pretraining import PRETRAINING, pretrain
+
+    about = (
+        "Pre-train a navigator in DUET's way; then: sterna train RECIPE --start.weights RUN/best. "
+        "Choose a recipe:"
+    )
+    return _run(PretrainArguments, PRETRAINING, "pretrain", about, argv, pretrain, _NEXT)
 
 
 def _distil(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import DistilArguments
     from sterna.recipes.r2r import DISTILLING
+    from sterna.recipes.runs import train
 
+    stage, rest = _stage(list(argv))
+    if stage == "1":
+        return _distil_pretraining(rest)
     about = (
         "Train a student beside a teacher that walks its trajectory (MiniVLN stage 2). "
+        "--distill.weight 0 trains the student alone. --stage 1: distil pre-training, block by "
+        "block (--stage 1 --help teaches it). Choose a recipe:"
+    )
+    return _run(DistilArguments, DISTILLING, "distil", about, rest, train)
+
+
+def _distil_pretraining(argv: Sequence[str]) -> int:
+    from sterna.recipes.arguments import Stage1Arguments
+    from sterna.recipes.pretraining import STAGE1, pretrain
+
+    about = (
+        "Pre-train a student beside a pre-trained teacher, block by block (MiniVLN stage 1). "
         "--distill.weight 0 trains the student alone. Choose a recipe:"
     )
-    return _run(DistilArguments, DISTILLING, "distil", about, argv)
+    following = _NEXT.replace("train", "distil", 1)
+    return _run(Stage1Arguments, STAGE1, "distil --stage 1", about, argv, pretrain, following)
+
+
+def _stage(argv: list[str]) -> tuple[str, list[str]]:
+    """Take `--stage N` out of the arguments; the recipes to choose from depend on it."""
+    for place, word in enumerate(argv):
+        if word == "--stage" or word.startswith("--stage="):
+            value = word.removeprefix("--stage").removeprefix("=") or "".join(argv[place + 1 :][:1])
+            if value not in ("1", "2"):
+                raise InputError(f"--stage must be 1 or 2, found {value or 'nothing'}")
+            return value, argv[:place] + argv[place + 1 + (word == "--stage") :]
+    return "2", argv
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,6 +480,7 @@ def _env_data() -> Path | None:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "quickstart": _quickstart,
+    "pretrain": _pretrain,
     "train": _train,
     "distil": _distil,
     "distill": _distil,

@@ -87,3 +87,13 @@ def test_rates() -> None:
 def test_bad_options(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="optimizer:"):
         OptimizerConfig(**change)  # type: ignore[arg-type]
+
+
+def test_linear_decay() -> None:
+    """DUET's pre-training: linear warm-up, then a straight line to `final_rate`."""
+    options = OptimizerConfig(learning_rate=2.0, warmup=4, schedule="linear", final_rate=0.0)
+    rates = [options.rate(i, 14) for i in range(14)]
+    assert rates[:4] == pytest.approx([0.5, 1.0, 1.5, 2.0])
+    assert rates[4:] == pytest.approx([2.0 * (1 - i / 10) for i in range(10)])
+    half = OptimizerConfig(learning_rate=2.0, schedule="linear", final_rate=0.5)
+    assert half.rate(10, 10) == pytest.approx(1.0)

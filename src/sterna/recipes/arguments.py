@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from sterna.recipes.config import DistillRun, TrainConfig
+from sterna.recipes.config import DistillRun, PretrainRun, Stage1Run, TrainConfig
 from sterna.recipes.options import Common
 
 
@@ -39,6 +39,20 @@ class DistilArguments(RunArguments):
     config: Annotated[DistillRun, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainArguments(RunArguments):
+    """A pre-training run of this recipe; every value can be changed."""
+
+    config: Annotated[PretrainRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Arguments(RunArguments):
+    """A distillation of pre-training by this recipe; every value can be changed."""
+
+    config: Annotated[Stage1Run, tyro.conf.arg(name="")]
+
+
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:
     """Return a type for tyro: one subcommand a recipe, its values as defaults."""
     marked = []
@@ -53,12 +67,11 @@ def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:
     return Union[tuple(marked)]  # noqa: UP007  (a union made at run time)
 
 
-def configured(arguments: Any) -> TrainConfig:
+def configured(arguments: Any) -> Any:
     """Return the configuration with the short options put in."""
     loop = arguments.config.loop
     if arguments.seed is not None:
         loop = replace(loop, seed=arguments.seed)
     if arguments.iterations is not None:
         loop = replace(loop, iterations=arguments.iterations)
-    out: TrainConfig = replace(arguments.config, loop=loop)
-    return out
+    return replace(arguments.config, loop=loop)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from sterna.errors import InputError
+from sterna.minivln.stage1 import Stage1Config
 from sterna.minivln.stage2 import DistillConfig
 from sterna.models.config import DuetConfig
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
+from sterna.train.pretrain.task import PretrainConfig
 from sterna.train.schedule import OptimizerConfig
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
@@ -103,4 +105,33 @@ class DistillRun(TrainConfig):
         """Return the teacher's folder; `InputError` if none was named."""
         if self.teacher is None:
             raise InputError("distil: no teacher; name its folder, for example --teacher RUN/best")
+        return self.teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRun:
+    """A pre-training run of one policy, scored by how it navigates without fine-tuning."""
+
+    model: DuetConfig = field(default_factory=lambda: DuetConfig(lang2visn=True))
+    data: DataConfig = field(default_factory=DataConfig)
+    start: StartConfig = field(default_factory=StartConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    select: EvalConfig = field(default_factory=EvalConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Run(PretrainRun):
+    """Pre-training of a student beside a pre-trained teacher (MiniVLN stage 1)."""
+
+    distill: Stage1Config = field(default_factory=Stage1Config)
+    teacher: Path | None = None
+    """The teacher's pre-training run (its `best`), a saved policy with text branches, or a
+    published pre-training checkpoint."""
+
+    def need_teacher(self) -> Path:
+        """Return the teacher's path; `InputError` if none was named."""
+        if self.teacher is None:
+            raise InputError("distil: no teacher; name its run, for example --teacher RUN/best")
         return self.teacher

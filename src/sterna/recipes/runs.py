@@ -32,7 +32,8 @@ from sterna.train.imitation import ImitationTask
 from sterna.train.loop import Log, Scores, Trainer
 
 RUN_FILE = "run.json"
-_SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW")
+SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW")
+"""Scores of the selection split that a run keeps."""
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
             protocol,
             batch_size=config.select.batch_size,
         )
-        return {name: result.scores[name].mean for name in _SHOWN}
+        return {name: result.scores[name].mean for name in SHOWN}
 
     def keep(name: str) -> None:
         save_pretrained(policy, out / name, notes=_notes(config))
@@ -92,7 +93,7 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
         config=as_json(config),
     )
     progress = trainer.run()
-    _write_run(out, config, progress_values=vars(progress), threads=threads)
+    write_run(out, config, progress_values=vars(progress), threads=threads)
     return out
 
 
@@ -140,9 +141,10 @@ def _notes(config: TrainConfig) -> str:
     )
 
 
-def _write_run(
-    out: Path, config: TrainConfig, *, progress_values: Mapping[str, Any], threads: int | None
+def write_run(
+    out: Path, config: Any, *, progress_values: Mapping[str, Any], threads: int | None
 ) -> None:
+    """Write ``run.json``: configuration, threads, machine, and how the run went."""
     values = {k: v for k, v in progress_values.items() if k != "best" or v > float("-inf")}
     write_json(
         out / RUN_FILE,

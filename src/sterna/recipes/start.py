@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
 from sterna.models.pretrained import from_pretrained
 from sterna.models.tokens import find_encoder
-from sterna.models.weights import load_weights
+from sterna.models.weights import Kind, load_weights
 from sterna.recipes.config import StartConfig
 from sterna.recipes.world import World
 
@@ -41,9 +43,10 @@ def begin(config: DuetConfig, start: StartConfig, seed: int, world: World) -> DU
 def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
     assert start.weights is not None
     if start.weights.is_dir():
-        model = from_pretrained(start.weights)
+        model = _with_branches(from_pretrained(start.weights), config, str(start.weights))
     else:
-        found, state, _ = load_weights(start.weights, heads=config.heads)
+        kind: Kind = "pretraining" if config.lang2visn else "navigation"
+        found, state, _ = load_weights(start.weights, kind=kind, heads=config.heads)
         model = DUET(found)
         model.load_state_dict(state)
     width = model.config.hidden_size
@@ -58,6 +61,29 @@ def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
             f"has {config.feature_size}; name the store these weights belong to (--data.views)"
         )
     return model
+
+
+def _with_branches(model: DUET, config: DuetConfig, source: str) -> DUET:
+    """Return the model with or without text branches, as `config` has it.
+
+    Where branches are left behind (fine-tuning after pre-training) dropout becomes `config`'s too.
+    """
+    if model.config.lang2visn == config.lang2visn:
+        return model
+    if config.lang2visn:
+        raise InputError(
+            f"{source}: a navigator without text branches, which pre-training needs; begin with "
+            "a pre-training run or a published pre-training checkpoint"
+        )
+    sizes = replace(
+        model.config,
+        lang2visn=False,
+        dropout=config.dropout,
+        feature_dropout=config.feature_dropout,
+    )
+    out, state = DUET(sizes), model.state_dict()
+    out.load_state_dict({name: state[name] for name in out.state_dict()})
+    return out
 
 
 def _fill(model: DUET, part: dict[str, Tensor]) -> None:

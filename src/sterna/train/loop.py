@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,18 +104,19 @@ class Progress:
     scores: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Trainer:
-    """Runs an imitation or distillation task to its last iteration, from wherever it stopped.
+class Runner(ABC):
+    """Runs a task to its last iteration, from wherever it stopped.
 
-    `evaluate` scores the policy on the selection split; `keep` is called with "best" or "last" to
-    save the policy. `prelude` runs before the first iteration (a run killed there begins anew).
-    Everything random is a function of (seed, iteration), so that weights after iteration N do not
-    depend on how often the run was killed.
+    Subclasses say what an iteration learns from (`_pieces`). `evaluate` scores the policy on the
+    selection split; `keep` is called with "best" or "last" to save the policy. `prelude` runs
+    before the first iteration (a run killed there begins anew). Everything random is a function of
+    (seed, iteration), so that weights after iteration N do not depend on how often the run was
+    killed.
     """
 
     def __init__(
         self,
-        task: ImitationTask,
+        task: nn.Module,
         episodes: Sequence[Episode],
         folder: str | Path,
         loop: LoopConfig,
@@ -124,27 +126,19 @@ class Trainer:
         keep: Callable[[str], None] | None = None,
         prelude: Callable[[Log], None] | None = None,
         config: dict[str, Any] | None = None,
+        handlers: Sequence[Any] = (),
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="bf16" if loop.precision == "bf16" else "no",
+            kwargs_handlers=list(handlers),
         )
-        self.task, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
+        self.learner, self.folder, self.loop, self.options = task, Path(folder), loop, optimizer
         # Before the optimiser exists, so that its state is restored onto the right device.
         task.to(self.accelerator.device)
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
-        share = {
-            "part": self.accelerator.process_index,
-            "parts": self.accelerator.num_processes,
-            "window": loop.length_window,
-        }
-        self.shown, self.tried = (
-            Batches(episodes, loop.batch_size, loop.seed, stream=stream, **share)
-            for stream in (0, 1)
-        )
-        few = loop.demonstrations or loop.batch_size
-        self.shown_beside = Batches(episodes, few, loop.seed, stream=2, **share)
+        self.shown = self._batches(episodes, loop.batch_size, 0)
         self.optimizer = adamw(task, optimizer)
         self.progress, self.memory = Progress(), Memory(loop.memory)
         self._check_config(config or {})
@@ -153,6 +147,22 @@ class Trainer:
             self.progress = Progress(**values)
             self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
+
+    def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
+        """Return this process's share of shuffled batches."""
+        return Batches(
+            episodes,
+            size,
+            self.loop.seed,
+            stream=stream,
+            part=self.accelerator.process_index,
+            parts=self.accelerator.num_processes,
+            window=self.loop.length_window,
+        )
+
+    @abstractmethod
+    def _pieces(self, iteration: int) -> Sequence[object]:
+        """Return the pieces that an iteration learns from; their gradients are added."""
 
     @property
     def state_file(self) -> Path:
@@ -203,39 +213,18 @@ class Trainer:
     def _iterate(self, iteration: int) -> tuple[TaskOutput, float]:
         loop = self.loop
         torch.manual_seed(_mix(loop.seed, iteration, self.accelerator.process_index))
-        self.task.train()
+        self.learner.train()
         rate = self.options.rate(iteration, loop.iterations)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        batch = self._batch(iteration)
+        pieces = self._pieces(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        output = summed([self._learn(piece, iteration) for piece in split(batch, loop.pieces)])
+        output = summed([self._learn(piece, iteration) for piece in pieces])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimizer.step()
         return output, float(norm)
 
-    def _batch(self, iteration: int) -> Recorded:
-        """Walk new episodes, or recall a walk, as the iteration says."""
-        loop, process = self.loop, self.accelerator.process_index
-        warm = iteration < loop.warm_start
-        turn, again = divmod(max(0, iteration - loop.warm_start), loop.replay + 1)
-        if not warm and again:
-            draw = uniform_draws(loop.seed, _RECALL + process, iteration, (1,))
-            return self.memory.recall(float(draw[0]))
-        place = iteration if warm else loop.warm_start + turn
-        shown = (self.shown if warm else self.shown_beside)[place]
-        tried = [] if warm else self.tried[place]
-        draws = uniform_draws(
-            loop.seed, 3 + process, iteration, (self.task.config.max_steps, max(1, len(tried)))
-        )
-        with self.accelerator.autocast():
-            batch = self.task.collect(shown, tried, draws)
-            if loop.replay and not warm:
-                batch = self.task.prepare(batch)
-                self.memory.add(batch)
-        return batch
-
-    def _learn(self, piece: Recorded, iteration: int) -> TaskOutput:
+    def _learn(self, piece: object, iteration: int) -> TaskOutput:
         """Add the gradient of a piece."""
         with self.accelerator.autocast():
             output: TaskOutput = self.model(piece)
@@ -264,7 +253,7 @@ class Trainer:
                 self.keep("last")
             values = vars(self.progress)
             memory = self.memory.to_state()
-            save_state(self.state_file, {"task": self.task}, self.optimizer, values, memory)
+            save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
         self.accelerator.wait_for_everyone()
 
     def _select(self, log: RunLog, scores: Scores) -> None:
@@ -281,6 +270,50 @@ class Trainer:
             self.keep("best")
 
 
+class Trainer(Runner):
+    """Runs an imitation or distillation task; see `Runner`."""
+
+    def __init__(
+        self,
+        task: ImitationTask,
+        episodes: Sequence[Episode],
+        folder: str | Path,
+        loop: LoopConfig,
+        optimizer: OptimizerConfig,
+        **more: Any,
+    ) -> None:
+        """Prepare a run in `folder`; an existing training state there is continued."""
+        super().__init__(task, episodes, folder, loop, optimizer, **more)
+        self.task = task
+        self.tried = self._batches(episodes, loop.batch_size, 1)
+        few = loop.demonstrations or loop.batch_size
+        self.shown_beside = self._batches(episodes, few, 2)
+
+    def _pieces(self, iteration: int) -> Sequence[Recorded]:
+        return split(self._batch(iteration), self.loop.pieces)
+
+    def _batch(self, iteration: int) -> Recorded:
+        """Walk new episodes, or recall a walk, as the iteration says."""
+        loop, process = self.loop, self.accelerator.process_index
+        warm = iteration < loop.warm_start
+        turn, again = divmod(max(0, iteration - loop.warm_start), loop.replay + 1)
+        if not warm and again:
+            draw = uniform_draws(loop.seed, _RECALL + process, iteration, (1,))
+            return self.memory.recall(float(draw[0]))
+        place = iteration if warm else loop.warm_start + turn
+        shown = (self.shown if warm else self.shown_beside)[place]
+        tried = [] if warm else self.tried[place]
+        draws = uniform_draws(
+            loop.seed, 3 + process, iteration, (self.task.config.max_steps, max(1, len(tried)))
+        )
+        with self.accelerator.autocast():
+            batch = self.task.collect(shown, tried, draws)
+            if loop.replay and not warm:
+                batch = self.task.prepare(batch)
+                self.memory.add(batch)
+        return batch
+
+
 def _mix(*numbers: int) -> int:
     """Return one 63-bit seed from several small integers (splitmix-like, fixed for ever)."""
     state = 0x9E3779B97F4A7C15
@@ -294,18 +327,30 @@ def adamw(task: nn.Module, options: OptimizerConfig) -> torch.optim.AdamW:
     """Return AdamW over what may be trained; each group's `factor` scales the learning rate."""
     language: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
+    calm: list[nn.Parameter] = []
+    calm_language: list[nn.Parameter] = []
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            slow = name.startswith(("policy.embeddings.", "policy.lang_encoder."))
-            (language if slow else rest).append(parameter)
-    groups = [
+            bare = name.removeprefix("model.")
+            slow = bare.startswith(("policy.embeddings.", "policy.lang_encoder."))
+            if parameter.ndim < 2 and not options.decay_vectors:
+                (calm_language if slow else calm).append(parameter)
+            else:
+                (language if slow else rest).append(parameter)
+    groups: list[dict[str, Any]] = [
         {"params": rest, "factor": 1.0},
         {"params": language, "factor": options.language_rate},
     ]
+    if not options.decay_vectors:
+        groups += [
+            {"params": calm, "factor": 1.0, "weight_decay": 0.0},
+            {"params": calm_language, "factor": options.language_rate, "weight_decay": 0.0},
+        ]
     return torch.optim.AdamW(
         groups,
         lr=options.learning_rate,
         betas=options.betas,
+        eps=options.epsilon,
         weight_decay=options.weight_decay,
         fused=True,
     )

@@ -28,14 +28,19 @@ class OptimizerConfig:
     """Factor on it for the word embeddings and the language encoder."""
     warmup: int = 0
     """Iterations of linear warm-up."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """After warm-up: constant (DUET), or half a cosine down to `final_rate` at the end."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """After warm-up: constant (DUET), half a cosine or a straight line (DUET's pre-training) down
+    to `final_rate` at the end."""
     final_rate: float = 0.02
-    """Share of the peak at the end of the cosine."""
+    """Share of the peak at the end of the cosine or the line."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's averaging factors."""
     weight_decay: float = 0.01
     """Decoupled weight decay, on all parameters as torch's default does."""
+    decay_vectors: bool = True
+    """Decay biases and norms too; DUET's pre-training does not."""
+    epsilon: float = 1e-8
+    """AdamW's guard against division by nothing."""
     clip_norm: float = 40.0
     """Largest gradient norm."""
 
@@ -46,8 +51,10 @@ class OptimizerConfig:
                 "optimizer: learning_rate and clip_norm must be positive, warmup not negative; "
                 f"found {self.learning_rate}, {self.clip_norm}, {self.warmup}"
             )
-        if self.schedule not in ("constant", "cosine"):
-            raise InputError(f"optimizer: schedule must be constant or cosine: {self.schedule!r}")
+        if self.schedule not in ("constant", "cosine", "linear"):
+            raise InputError(
+                f"optimizer: schedule must be constant, cosine or linear: {self.schedule!r}"
+            )
 
     def rate(self, iteration: int, iterations: int) -> float:
         """Return the learning rate of an iteration (0-based) of a run of `iterations`."""
@@ -56,7 +63,8 @@ class OptimizerConfig:
         if self.schedule == "constant":
             return self.learning_rate
         done = (iteration - self.warmup) / max(1, iterations - self.warmup)
-        wave = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+        done = min(1.0, done)
+        wave = 1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
         return self.learning_rate * (self.final_rate + (1.0 - self.final_rate) * wave)
 
 

@@ -1,0 +1,1 @@
+"""DUET's pre-training: masked words, masked regions, single actions, object grounding."""
