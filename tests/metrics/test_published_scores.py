@@ -250,7 +250,7 @@ def test_golden_e_reverie_from_files(data_dir, connectivity, kind, tmp_path):
 
 
 def test_the_authors_evaluator_divides_by_the_shortest_path(data_dir, connectivity):
-    """REVERIE_OFFICIAL differs from REVERIE_DUET in SPL and RGSPL of detours in annotations only."""
+    """REVERIE_OFFICIAL differs from REVERIE_DUET where the annotated path is a detour."""
     episodes = reverie_answers(data_dir)
     walks = [
         Prediction(instr_id=e.instr_id, hops=tuple((v,) for v in e.path), object_id=e.object_id)
