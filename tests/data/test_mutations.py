@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from sterna.data.boxes import read_boxes
 from sterna.data.fgr2r import read_fgr2r
+from sterna.data.objects import ObjectStore, PlacedObjects, read_objects, write_objects
 from sterna.data.r2r import check_episodes, load_graphs, read_r2r
 from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie
@@ -234,3 +235,25 @@ def test_damaged_view_stores(tmp_path: Path, store_bytes: bytes, how: Any) -> No
             store.table(store.keys, progress=False)
 
     survives(read)
+
+
+@pytest.fixture(scope="module")
+def object_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("objects") / "objects.hdf5"
+    rng = np.random.default_rng(0)
+    placed = PlacedObjects(
+        ids=np.arange(3),
+        features=rng.normal(size=(3, 4)).astype(np.float32),
+        directions=rng.normal(size=(3, 2)),
+        sizes=rng.uniform(size=(3, 2)),
+    )
+    write_objects(file, ObjectStore({f"scan_{i}": placed for i in range(3)}, 4, "a test"))
+    return file.read_bytes()
+
+
+@given(how=DAMAGE)
+@quick(800)
+def test_damaged_object_stores(tmp_path: Path, object_bytes: bytes, how: Any) -> None:
+    file = tmp_path / "objects.hdf5"
+    file.write_bytes(damage(object_bytes, how))
+    survives(lambda: read_objects(file))

@@ -6,11 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from sterna.data.boxes import Boxes, SeenObject, read_boxes
 from sterna.data.check import check_data
 from sterna.data.layout import Layout
+from sterna.data.objects import ObjectStore, PlacedObjects, write_objects
 from sterna.data.r2r import check_episodes, load_graphs
 from sterna.data.reverie import RELEASES, read_reverie, reverie_entries, with_goals, write_reverie
 from sterna.data.sources import PUBLISHED
@@ -142,9 +145,26 @@ def test_other_faults(tmp_path: Path) -> None:
 
 def test_the_check_of_a_folder_knows_objects(toy_house: Path, tmp_path: Path) -> None:
     root = write_toy_reverie(toy_house, tmp_path / "data")
-    rows = {row.what: row for row in check_data(root).rows}
+    file = root / "features" / "obj.hdf5"
+    placed = PlacedObjects(
+        ids=np.array([4, 2]),
+        features=np.ones((2, 512), np.float32),
+        directions=np.zeros((2, 2)),
+        sizes=np.ones((2, 2)),
+    )
+    write_objects(file, ObjectStore({"house_a": placed, "house_b": placed}, 512, "toy"))
+    report = check_data(root)
+    assert report.ok, report.text()
+    rows = {row.what: row for row in report.rows}
+    assert rows["features obj.hdf5"].found == "objects of 2 viewpoints x 512, all read"
     assert rows["reverie boxes"].status == "differs" and "viewpoints" in rows["reverie boxes"].found
     assert rows["reverie train"].status == rows["reverie test"].status == "differs"
+    with h5py.File(file, "a") as store:
+        store["house_b"].attrs["obj_ids"] = ["x", "y"]
+    rows = {row.what: row for row in check_data(root).rows}
+    assert rows["features obj.hdf5"].status == "wrong"
+    assert "house_b: obj_ids" in rows["features obj.hdf5"].found
+    file.unlink()
     file = root / "reverie" / "BBoxes.json"
     content = read_json(file)
     for things in content.values():

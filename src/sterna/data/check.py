@@ -14,6 +14,7 @@ import numpy as np
 from sterna.data.boxes import Boxes, read_boxes
 from sterna.data.fgr2r import read_fgr2r
 from sterna.data.layout import Layout, MissingDataError
+from sterna.data.objects import read_objects
 from sterna.data.r2r import check_episodes, read_r2r
 from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie, with_goals
@@ -201,9 +202,12 @@ def _check_textobs(layout: Layout, graphs: Mapping[str, NavGraph]) -> Row:
 
 def _check_views(path: Path, graphs: Mapping[str, NavGraph], full: bool) -> Row:
     what = f"features {path.name}"
-    objects = _object_features(path)
+    objects = _object_keys(path)
     if objects is not None:
-        found = f"object features of {objects} viewpoints (contents not checked)"
+        step = 1 if full else max(1, len(objects) // _SAMPLE)
+        size = read_objects(path, objects[::step]).size
+        checked = "all" if step == 1 else f"a sample of {len(objects[::step])}"
+        found = f"objects of {len(objects):,} viewpoints x {size}, {checked} read"
         return Row(source="features", what=what, status="ok", found=found)
     with ViewStore.open(path) as store:
         step = 1 if full else max(1, len(store.keys) // _SAMPLE)
@@ -215,12 +219,12 @@ def _check_views(path: Path, graphs: Mapping[str, NavGraph], full: bool) -> Row:
         return _covered(row, _connected(graphs), store.keys)
 
 
-def _object_features(path: Path) -> int | None:
-    """Number of viewpoints if this is a file of object features (DUET's ``obj.*.hdf5``)."""
+def _object_keys(path: Path) -> list[str] | None:
+    """Keys of the viewpoints if this is a file of object features (DUET's ``obj.*.hdf5``)."""
     with open_hdf5(path) as file:
         try:
             first = next(iter(file), None)
-            return None if first is None or "obj_ids" not in file[first].attrs else len(file)
+            return None if first is None or "obj_ids" not in file[first].attrs else list(file)
         except HDF5_ERRORS as error:
             raise unreadable(str(path), error) from error
 
