@@ -68,3 +68,8 @@ def formula_model(config: DuetConfig, sigma: float = 0.02, tag: str = "") -> tor
 def view_features(key: str, width: int = 768) -> np.ndarray:
     """Return the 36 view features [36, width] of `<scan>_<viewpoint>`."""
     return rng("view:" + key).standard_normal((36, width), dtype=np.float32)
+
+
+def object_feature(key: str, object_id: int, width: int = 768) -> np.ndarray:
+    """Return the feature [width] of an object of `<scan>_<viewpoint>`."""
+    return rng(f"obj:{key}_{object_id}").standard_normal(width, dtype=np.float32)

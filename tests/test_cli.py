@@ -12,10 +12,13 @@ import pytest
 from cli_tools import sterna
 from sterna import __version__
 from sterna.cli import COMMANDS
+from sterna.data.boxes import read_boxes
 from sterna.data.r2r import read_r2r
+from sterna.data.reverie import read_reverie
 from sterna.data.views import ViewStore
 from sterna.files import read_json, write_json
 from sterna.metrics import Prediction, write_submission
+from toy_reverie import write_toy_reverie
 
 Capture = pytest.CaptureFixture[str]
 COUNTS = {
@@ -191,3 +194,58 @@ def test_embedding_text_observations(capsys: Capture, tmp_path: Path) -> None:
     assert json.loads(sterna(capsys, *words, "--no-objects", "--json").out)
     with ViewStore.open(out) as store:
         assert store.size == 384
+
+
+@pytest.fixture(scope="module")
+def reverie(toy_house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy houses with REVERIE files."""
+    return write_toy_reverie(toy_house, tmp_path_factory.mktemp("reverie") / "data")
+
+
+def test_score_of_reverie(capsys: Capture, reverie: Path, tmp_path: Path) -> None:
+    """Half of the walks choose the wrong object, a quarter stops one step short."""
+    episodes = read_reverie(reverie, "val_unseen")
+    walks = []
+    for i, e in enumerate(episodes):
+        path = e.path[:-1] if i % 4 == 3 else e.path
+        chosen = e.object_id if i % 2 == 0 else None
+        hops = tuple((viewpoint,) for viewpoint in path)
+        walks.append(Prediction(instr_id=e.instr_id, hops=hops, object_id=chosen))
+    file = tmp_path / "submit.json"
+    write_submission(file, walks, objects=True)
+    words = ("score", file, "--data", reverie, "--task", "reverie")
+    said = sterna(capsys, *words, "--json", "--per-episode").json
+    assert said["protocol"]["name"] == "REVERIE_DUET"
+    assert said["scores"]["RGS"]["mean"] == said["scores"]["RGSPL"]["mean"] == 0.5
+    boxes = read_boxes(reverie / "reverie" / "BBoxes.json")
+    ends = [
+        w.path[-1] in boxes.seen_from(e.scan, e.object_id)
+        for w, e in zip(walks, episodes, strict=True)
+    ]
+    assert said["per_episode"]["SR"] == ends and 0.7 < sum(ends) / len(ends) < 1
+    table = sterna(capsys, *words).out
+    assert "protocol REVERIE_DUET" in table and "RGSPL_at_goal" in table
+    official = sterna(capsys, *words, "--protocol", "REVERIE_OFFICIAL").out
+    assert "protocol REVERIE_OFFICIAL" in official
+    write_submission(file, walks)
+    sterna(capsys, *words).refused("no predObjId", episodes[0].instr_id)
+    sterna(capsys, "score", file, "--data", reverie).refused("not an episode of this split")
+
+
+def test_validation_of_a_test_split(capsys: Capture, reverie: Path, tmp_path: Path) -> None:
+    """No answers are needed to say whether the leaderboard will take a file."""
+    walks = [
+        Prediction(instr_id=e.instr_id, hops=((e.start,),), object_id=1)
+        for e in read_reverie(reverie, "test")
+    ]
+    file = tmp_path / "submit.json"
+    words = ("score", file, "--data", reverie, "--task", "reverie", "--split", "test")
+    write_submission(file, walks, objects=True)
+    said = sterna(capsys, *words, "--validate", "--json").json
+    assert said == {"file": str(file), "valid": True, "walks": len(walks)}
+    assert f"{len(walks)} walks" in sterna(capsys, *words, "--validate").out
+    sterna(capsys, *words).refused("scored by its leaderboard")
+    write_submission(file, walks[1:], objects=True)
+    sterna(capsys, *words, "--validate").refused("have no trajectory", walks[0].instr_id)
+    write_submission(file, walks)
+    sterna(capsys, *words, "--validate").refused("no predObjId")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from sterna.data.episodes import Episode
+from sterna.data.objects import ObjectStore, PlacedObjects
 from sterna.data.r2r import read_r2r
 from sterna.data.views import InMemoryViews, ViewStore
 from sterna.envs.graph_env import Panoramas
@@ -82,6 +83,21 @@ def panoramas_of(graphs: Sequence[NavGraph], width: int = 32, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     views = {key: rng.standard_normal((36, width)).astype(np.float32) for key in atlas.keys}
     return Panoramas(atlas, InMemoryViews(views))
+
+
+def random_objects(atlas: Atlas, size: int = 5, seed: int = 0) -> ObjectStore:
+    """0 to 6 objects a viewpoint, anywhere and of any size; every fourth viewpoint has none."""
+    rng = np.random.default_rng(seed)
+    objects = {}
+    for i, key in enumerate(atlas.keys):
+        count = 0 if i % 4 == 0 else 1 + i % 6
+        objects[key] = PlacedObjects(
+            ids=rng.permutation(50)[:count],
+            features=rng.standard_normal((count, size)).astype(np.float32),
+            directions=rng.uniform(-3, 3, (count, 2)),
+            sizes=rng.uniform(1, 480, (count, 2)),
+        )
+    return ObjectStore({key: placed for key, placed in objects.items() if len(placed)}, size, "toy")
 
 
 def episode_on(

@@ -233,12 +233,15 @@ class Score(Common):
     """The file (JSON, may be gzipped)."""
     split: str = "val_unseen"
     """Split whose annotations answer it."""
-    task: Literal["r2r", "r4r"] = "r2r"
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2"] = "r2r"
     """Annotations to read."""
     protocol: str | None = None
-    """R2R_MATTERSIM: SPL over the shortest path; R2R_DUET (default): over the annotated path."""
+    """R2R_DUET, REVERIE_DUET, ... (default): SPL over the annotated path; R2R_MATTERSIM,
+    REVERIE_OFFICIAL: over the shortest path."""
     partial: bool = False
     """Accept a file that answers only some episodes."""
+    validate: bool = False
+    """Only check that the leaderboard can take the file; serves test splits too."""
     out: Path | None = None
     """Write the result file here."""
     per_episode: bool = False
@@ -247,14 +250,18 @@ class Score(Common):
 
 def _score(argv: Sequence[str]) -> int:
     from sterna.data.layout import Layout
-    from sterna.data.r2r import read_r2r
-    from sterna.data.r4r import read_r4r
     from sterna.metrics import find_protocol, format_result, score_file, write_result
+    from sterna.recipes.answers import PROTOCOL_OF_TASK, check_file, read_answers
 
     args: Score = _parse(Score, argv, "score")
     layout = Layout(_data(args.data))
-    protocol = find_protocol(args.protocol or ("R4R_DUET" if args.task == "r4r" else "R2R_DUET"))
-    episodes = (read_r4r if args.task == "r4r" else read_r2r)(layout.root, args.split)
+    if args.validate:
+        count = check_file(layout, args.task, args.split, args.file, partial=args.partial)
+        found = {"file": str(args.file), "valid": True, "walks": count}
+        _say(f"{args.file}: {count} walks, as the leaderboard takes them", found, args.json)
+        return 0
+    protocol = find_protocol(args.protocol or PROTOCOL_OF_TASK[args.task])
+    episodes = read_answers(layout, args.task, args.split)
     result = score_file(args.file, episodes, layout.connectivity, protocol, partial=args.partial)
     if args.out is not None:
         write_result(args.out, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +14,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sterna.data.boxes import read_boxes
 from sterna.data.fgr2r import read_fgr2r
+from sterna.data.objects import ObjectStore, PlacedObjects, read_objects, write_objects
 from sterna.data.r2r import check_episodes, load_graphs, read_r2r
 from sterna.data.r4r import read_r4r
+from sterna.data.reverie import read_reverie
 from sterna.data.textobs import read_observations
 from sterna.data.views import ViewStore, write_views
 from sterna.errors import InputError
 from sterna.files import read_json
+from toy_reverie import archive
 
 R2R = {
     "scan": "house",
@@ -40,6 +45,10 @@ R4R = R2R | {
     "shortest_path": ["a", "b"],
     "shortest_path_distance": 3.0,
 }
+REVERIE = R2R | {"objId": 3, "id": "7_3"}
+REVERIE_TEST = {k: R2R[k] for k in ("scan", "heading", "instructions")} | {"id": "5", "path": ["a"]}
+LAMP = {"name": "lamp", "visible_pos": [3, 15], "bbox2d": [[0, 0, 10, 20], [5, 5, 10.5, 10]]}
+BOXES = {"house_a": {"7": LAMP, "2": {"name": "tv", "visible_pos": [], "bbox2d": []}}}
 TEXTS = {"v": ["caption"] * 8, "w": ["other"] * 8}
 
 LEAVES = st.one_of(
@@ -116,7 +125,13 @@ def survives(read: Callable[[], object]) -> None:
         text.encode()
 
 
-READERS = {"r2r": (read_r2r, R2R), "r4r": (read_r4r, R4R), "fgr2r": (read_fgr2r, FGR2R)}
+READERS = {
+    "r2r": (read_r2r, R2R),
+    "r4r": (read_r4r, R4R),
+    "fgr2r": (read_fgr2r, FGR2R),
+    "reverie": (read_reverie, REVERIE),
+    "reverie test": (read_reverie, REVERIE_TEST),
+}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -151,6 +166,36 @@ def test_changed_paths_on_graphs(toy_house: Path, tmp_path: Path, changes: Any) 
         check_episodes(episodes, load_graphs(toy_house / "connectivity", episodes))
 
     survives(read)
+
+
+@given(changes=CHANGES)
+@quick(1000)
+def test_changed_boxes(tmp_path: Path, changes: Any) -> None:
+    file = tmp_path / "BBoxes.json"
+    file.write_text(json.dumps(mutate(BOXES, changes)))
+    survives(lambda: read_boxes(file))
+
+
+@given(changes=CHANGES)
+@quick(400)
+def test_changed_members_of_the_box_archive(tmp_path: Path, changes: Any) -> None:
+    members = {"BBox/house_a.json": mutate({"a": BOXES["house_a"]}, changes)}
+    (tmp_path / "BBox.tar.gz").write_bytes(archive(members))
+    survives(lambda: read_boxes(tmp_path / "BBox.tar.gz"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@given(how=DAMAGE)
+@quick(600)
+def test_damaged_box_archives(tmp_path: Path, zipped: bool, how: Any) -> None:
+    """Bytes of the gzip, or of the tar inside a sound gzip."""
+    content = archive({f"BBox/house_{v}.json": {v: BOXES["house_a"]} for v in "abc"})
+    if zipped:
+        content = damage(content, how)
+    else:
+        content = gzip.compress(damage(gzip.decompress(content)[:4608], how) + bytes(1024))
+    (tmp_path / "BBox.tar.gz").write_bytes(content)
+    survives(lambda: read_boxes(tmp_path / "BBox.tar.gz"))
 
 
 OBJECTS = {key: [{"lamp_1": {"heading": 3.0}}] * 8 for key in TEXTS}
@@ -190,3 +235,25 @@ def test_damaged_view_stores(tmp_path: Path, store_bytes: bytes, how: Any) -> No
             store.table(store.keys, progress=False)
 
     survives(read)
+
+
+@pytest.fixture(scope="module")
+def object_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("objects") / "objects.hdf5"
+    rng = np.random.default_rng(0)
+    placed = PlacedObjects(
+        ids=np.arange(3),
+        features=rng.normal(size=(3, 4)).astype(np.float32),
+        directions=rng.normal(size=(3, 2)),
+        sizes=rng.uniform(size=(3, 2)),
+    )
+    write_objects(file, ObjectStore({f"scan_{i}": placed for i in range(3)}, 4, "a test"))
+    return file.read_bytes()
+
+
+@given(how=DAMAGE)
+@quick(800)
+def test_damaged_object_stores(tmp_path: Path, object_bytes: bytes, how: Any) -> None:
+    file = tmp_path / "objects.hdf5"
+    file.write_bytes(damage(object_bytes, how))
+    survives(lambda: read_objects(file))

@@ -45,6 +45,8 @@ def test_published_hashes_never_change():
         "R2R_DUET": "3ad81e493917",
         "R4R_DUET": "847132f1d947",
         "REVERIE_DUET": "521381f1214e",
+        "REVERIE_OFFICIAL": "ac566d1d01ae",
+        "REVERIE_V2_DUET": "429f40894392",
     }
 
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
+from functools import cache
 
 import numpy as np
 import pytest
 
 from sterna.data.episodes import Episode
+from sterna.data.layout import Layout
 from sterna.data.r2r import read_r2r
-from sterna.files import read_json
+from sterna.files import read_json, write_json
 from sterna.metrics import (
     R2R_DUET,
     R2R_MATTERSIM,
     R4R_DUET,
     REVERIE_DUET,
+    REVERIE_OFFICIAL,
     Prediction,
     read_submission,
     score_file,
     score_predictions,
+    validate_file,
     write_submission,
 )
+from sterna.recipes.answers import read_answers
 
 NAVILLM = "navillm_val_seen__66b3c71e.json"
 NAMES = {
@@ -200,6 +205,11 @@ def check_golden(case, episodes, connectivity, protocol):
     return checked
 
 
+@cache
+def reverie_answers(data_dir):
+    return read_answers(Layout(data_dir), "reverie", "val_unseen")
+
+
 KINDS = ("gt", "short1", "over1", "backtrack", "stop", "detour")
 
 
@@ -207,6 +217,56 @@ KINDS = ("gt", "short1", "over1", "backtrack", "stop", "detour")
 def test_golden_e_r2r(data_dir, connectivity, r2r, kind):
     case = read_json(data_dir / "golden" / "E_eval_r2r.json")[kind]
     assert check_golden(case, r2r("val_unseen"), connectivity, R2R_DUET) == 40 * 12
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_golden_e_reverie_from_files(data_dir, connectivity, kind, tmp_path):
+    """From the publisher's files to the printed means, through the library's readers alone."""
+    case = read_json(data_dir / "golden" / "E_eval_reverie.json")[kind]
+    items = [{"instr_id": name, **item} for name, item in case["items"].items()]
+    write_json(tmp_path / "duet.json", items)
+    episodes = [e for e in reverie_answers(data_dir) if e.instr_id in case["items"]]
+    scored = score_file(tmp_path / "duet.json", episodes, connectivity, REVERIE_DUET)
+    assert scored.episodes == 40
+    for theirs, mean in case["summary"].items():
+        ours = DUET_MEANS.get(theirs) or DUET_NAMES[theirs]
+        factor = 100 if ours in PERCENT else 1
+        assert scored.scores[ours].mean * factor == pytest.approx(mean, abs=1e-9), theirs
+    table = scored.per_episode
+    for name, *scores in zip(
+        table["instr_id"], table["RGS"], table["SR"], table["RGS_at_goal"], strict=True
+    ):
+        item = case["items"][name]
+        assert scores == [item["rgs"], item["success"], item["rgs"] * item["success"]]
+    for name, found in zip(table["instr_id"], table["RGSPL_at_goal"], strict=True):
+        item = case["items"][name]
+        assert found == pytest.approx(item["rgspl"] * item["success"], abs=1e-9)
+    write_submission(
+        tmp_path / "submit.json", read_submission(tmp_path / "duet.json"), objects=True
+    )
+    assert validate_file(tmp_path / "submit.json", episodes, connectivity, objects=True) == 40
+    again = score_file(tmp_path / "submit.json", episodes, connectivity, REVERIE_DUET)
+    assert again.scores["RGSPL"] == scored.scores["RGSPL"]
+
+
+def test_the_authors_evaluator_divides_by_the_shortest_path(data_dir, connectivity):
+    """REVERIE_OFFICIAL differs from REVERIE_DUET where the annotated path is a detour."""
+    episodes = reverie_answers(data_dir)
+    walks = [
+        Prediction(instr_id=e.instr_id, hops=tuple((v,) for v in e.path), object_id=e.object_id)
+        for e in episodes
+    ]
+    duet = score_predictions(walks, episodes, connectivity, REVERIE_DUET).per_episode
+    official = score_predictions(walks, episodes, connectivity, REVERIE_OFFICIAL).per_episode
+    assert set(duet["SPL"]) == set(duet["RGSPL"]) == {1.0}
+    assert len(episodes) == 3521 and set(official["SR"]) == set(official["RGS"]) == {1.0}
+    shorter = {
+        name.rpartition("_")[0]
+        for name, spl in zip(official["instr_id"], official["SPL"], strict=True)
+        if spl < 1 - 1e-9
+    }
+    assert len(shorter) == 9  # paths of val_unseen that are not shortest
+    assert official["RGSPL"] == official["SPL"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ import gzip
 import json
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,8 +15,10 @@ from sterna.errors import InputError
 from sterna.metrics import (
     R2R_DUET,
     Prediction,
+    read_leaderboard,
     read_submission,
     score_predictions,
+    validate_file,
     validate_submission,
     write_submission,
 )
@@ -232,3 +235,69 @@ def test_mutated_files_give_only_input_errors(tmp_path, corridor, hall_episodes,
             message.encode("utf-8")
             refused += 1
     assert refused > 100
+
+
+BOARD = {"instr_id": "1_0", "trajectory": [["a", 0.0, 0.0], ["b", 0.5, 0.0]], "predObjId": 3}
+
+
+@pytest.mark.parametrize("given", [{"predObjId": 3}, {"pred_objid": "3"}, {"pred_objid": 3}])
+def test_files_with_objects(tmp_path, given):
+    item = {"instr_id": "1_0", "trajectory": [["a"]], **given}
+    (found,) = read_submission(write(tmp_path / "f.json", [item]), objects=True)
+    assert found.object_id == 3
+
+
+def test_duet_says_null_where_nothing_was_chosen(tmp_path):
+    item = {"instr_id": "1_0", "trajectory": [["a"]], "pred_objid": None}
+    (found,) = read_submission(write(tmp_path / "f.json", [item]), objects=True)
+    assert found.object_id is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "'1_0'.*no predObjId; expected the integer id"),
+        ({"predObjId": None}, "'1_0'.*predObjId must be an integer .*found None"),
+        ({"predObjId": "3"}, "predObjId must be an integer .*found '3'"),
+        ({"predObjId": True}, "object id must be an integer"),
+    ],
+)
+def test_objects_must_be_named(tmp_path, given, message):
+    """A file of walks alone would else score RGS 0 without a word."""
+    item = {"instr_id": "1_0", "trajectory": [["a", 0, 0]], **given}
+    file = write(tmp_path / "f.json", [item])
+    for read in (read_submission, read_leaderboard):
+        with pytest.raises(InputError, match=message):
+            read(file, objects=True)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (HOPS[0], "leaderboards take a 'trajectory' of"),
+        (NAVILLM[1], "leaderboards take a 'trajectory' of"),
+        (NAVILLM[0], "item 0: instr_id"),
+        ({k: v for k, v in BOARD.items() if k != "predObjId"} | {"pred_objid": 3}, "no predObjId"),
+    ],
+)
+def test_leaderboards_take_one_form_only(tmp_path, item, message):
+    with pytest.raises(InputError, match=message):
+        read_leaderboard(write(tmp_path / "f.json", [item]), objects=True)
+    assert read_leaderboard(write(tmp_path / "f.json", [BOARD]), objects=True)[0].object_id == 3
+
+
+def test_a_whole_file_is_validated_without_answers(tmp_path, corridor, hall_episodes):
+    """As on a test split: the start alone is known."""
+    episodes = [replace(e, path=e.path[:1]) for e in hall_episodes]
+    items = [
+        {"instr_id": e.instr_id, "trajectory": [[e.start, 0, 0]], "predObjId": -1} for e in episodes
+    ]
+    file = write(tmp_path / "f.json", items)
+    assert validate_file(file, episodes, corridor, objects=True) == 4
+    write(file, items[:2])
+    assert validate_file(file, episodes, corridor, partial=True) == 2
+    with pytest.raises(InputError, match=r"f\.json: 2 of 4 episodes"):
+        validate_file(file, episodes, corridor)
+    items[0]["trajectory"].append(["d", 0, 0])
+    with pytest.raises(InputError, match=r"f\.json: 1_0: hop 1: a -> d is no edge"):
+        validate_file(write(file, items), episodes, corridor)

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from golden import formula_model
-from golden_world import SMALL, by_name, golden_episodes, golden_panoramas
+from golden_walk import TOLERANCE, Recording, compare, expected
+from golden_world import SMALL, golden_episodes, golden_panoramas
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv, Panoramas
 from sterna.files import read_json
 from sterna.metrics import R2R_DUET, score_predictions
 from sterna.models.agent import Agent
 from sterna.models.duet import DUET
-from sterna.models.topomap import MapRows
 from sterna.models.walk import walk
 from sterna.train.evaluate import predict, predictions_of
 from sterna.world.graph import connectivity_dir
@@ -35,68 +34,6 @@ SCORES = {  # ours: (in an episode, in the summary as percent or metres)
     "SDTW": ("SDTW", "SDTW", 100),
     "CLS": ("CLS", "CLS", 100),
 }
-TOLERANCE = 1e-5
-Decision = dict[str, Any]
-
-
-class Recording(Agent):
-    """An agent that writes down every decision, keyed by viewpoint."""
-
-    def reset(self, episodes, topomap, text=None):  # type: ignore[no-untyped-def]
-        super().reset(episodes, topomap, text)
-        self.names = [e.instr_id for e in episodes]
-        self.seen: dict[str, list[Decision]] = {name: [] for name in self.names}
-
-    def act(self, rows: MapRows) -> torch.Tensor:
-        with torch.no_grad():
-            out = self.navigate(rows)
-        fused, global_, local = (t.numpy() for t in (out.fused, out.global_, out.local))
-        atlas = self.map.atlas
-        for r, agent in enumerate(rows.agent):
-            candidates = np.where(rows.candidates[r] > 0, rows.nodes[r][rows.candidates[r]], -1)
-            count = int((rows.candidates[r] > 0).sum())
-            self.seen[self.names[agent]].append(
-                {
-                    "vp": atlas.viewpoints[rows.node[r]],
-                    "view": int(rows.pose[r]),
-                    "visited": by_name(atlas, rows.nodes[r], rows.visited[r]),
-                    "fused": by_name(atlas, rows.nodes[r], fused[r]),
-                    "global": by_name(atlas, rows.nodes[r], global_[r]),
-                    "local": by_name(atlas, candidates[:count], local[r, 1 : 1 + count]),
-                    "stop": [float(x[r, 0]) for x in (fused, global_, local)],
-                    "pano_tokens": int(self.encoder.panoramas.lengths[rows.node[r]]),
-                }
-            )
-        return out.fused
-
-
-def expected(step: Decision) -> Decision:
-    """A stored decision in the same form; null is -inf."""
-
-    def numbers(values: list[float | None]) -> list[float]:
-        return [-np.inf if v is None else v for v in values]
-
-    fused, global_, local = (numbers(step[k]) for k in ("fused", "global", "local"))
-    return {
-        "vp": step["vp"],
-        "view": step["view"],
-        "visited": {name: i < step["visited"] for i, name in enumerate(step["map"])},
-        "fused": dict(zip(step["map"], fused[1:], strict=True)),
-        "global": dict(zip(step["map"], global_[1:], strict=True)),
-        "local": dict(zip(step["cand"], local[1:], strict=True)),
-        "stop": [fused[0], global_[0], local[0]],
-        "pano_tokens": step["pano_tokens"],
-    }
-
-
-def compare(found: Decision, wanted: Decision) -> None:
-    for key in ("vp", "view", "visited", "pano_tokens"):
-        assert found[key] == wanted[key], key
-    for key in ("fused", "global", "local"):
-        assert found[key].keys() == wanted[key].keys(), key
-        mine = [found[key][name] for name in wanted[key]]
-        np.testing.assert_allclose(mine, list(wanted[key].values()), rtol=0, atol=TOLERANCE)
-    np.testing.assert_allclose(found["stop"], wanted["stop"], rtol=0, atol=TOLERANCE)
 
 
 @pytest.fixture(scope="module", params=["small_w1", "small_w2"])

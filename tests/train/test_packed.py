@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
 from sterna.data.episodes import Episode
+from sterna.data.views import InMemoryViews
 from sterna.envs.graph_env import Panoramas
 from sterna.models.agent import Agent, token_batch
 from sterna.models.duet import DUET
@@ -16,7 +19,7 @@ from sterna.models.walk import Walk, sample_with
 from sterna.train.imitation import ImitationConfig, record
 from sterna.train.packed import buckets, packed_pass
 from sterna.world.geometry import Ints
-from toy import episode_on, graph_of, panoramas_of, tiny_model
+from toy import TINY, episode_on, graph_of, panoramas_of, random_objects, tiny_model
 
 
 def sampled(
@@ -87,6 +90,32 @@ def test_equals_the_walk_over_a_path_that_revisits(
     last = rows.agent == 0
     assert rows.steps[last].max() == 6 and (labels[last & (rows.step == 5)] == 0).all()
     compare(packed_logits(model, panoramas, episodes, rows, count), rows, done)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_equals_the_walk_in_a_world_with_objects(
+    square: tuple[Panoramas, list[Episode]], count: int
+) -> None:
+    """Objects lengthen panoramas and change their means, hence the map; both passes see them."""
+    plain, episodes = square
+    atlas = plain.atlas
+    views = InMemoryViews({k: plain.features[36 * i :][:36] for i, k in enumerate(atlas.keys)})
+    panoramas = Panoramas(atlas, views, random_objects(atlas))
+    model = tiny_model(config=replace(TINY, object_size=5)).eval()
+    rows, _, done = sampled(model, panoramas, episodes, follow=True)
+    compare(packed_logits(model, panoramas, episodes, rows, count), rows, done)
+    _, _, bare = sampled(model, plain, episodes, follow=True)
+    # All start in rooms without objects; the second decision is taken among some.
+    np.testing.assert_allclose(done.logits[0], bare.logits[0], rtol=0, atol=1e-6)
+    assert not np.allclose(done.logits[1][:, 0], bare.logits[1][:, 0], atol=1e-4)
+    for i, hops in enumerate(done.hops):
+        end = hops[-1][-1]
+        visits = [step for step, row in enumerate(done.rows) if end in row.node[row.agent == i]]
+        assert done.found[i] == done.objects[i, visits[-1]]
+        if panoramas.lengths[end] > panoramas.view_lengths[end]:
+            assert done.found[i] in panoramas.object_ids[end]
+        else:
+            assert done.found[i] == -1
 
 
 def stepwise_loss(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from sterna.data.episodes import Episode
+from sterna.data.boxes import Boxes, read_boxes
 from sterna.data.fgr2r import read_fgr2r
 from sterna.data.layout import Layout, MissingDataError
-from sterna.data.r2r import check_entry, check_episodes, episodes_of, read_r2r
+from sterna.data.objects import read_objects
+from sterna.data.r2r import check_episodes, read_r2r
 from sterna.data.r4r import read_r4r
+from sterna.data.reverie import read_reverie, with_goals
 from sterna.data.sources import (
     PUBLISHED,
+    PUBLISHED_BOXES,
     PUBLISHED_GRAPHS,
     PUBLISHED_VLNCE,
     SOURCES,
@@ -30,7 +33,14 @@ from sterna.files import read_json
 from sterna.world.graph import NavGraph, load_graph
 
 _SAMPLE = 200
-_READERS = {"r2r": read_r2r, "r4r": read_r4r, "fgr2r": read_fgr2r}
+_BOXES = "reverie boxes"
+_READERS = {
+    "r2r": read_r2r,
+    "r4r": read_r4r,
+    "fgr2r": read_fgr2r,
+    "reverie": read_reverie,
+    "reverie-v2": read_reverie,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +64,8 @@ class DataReport:
     @property
     def ok(self) -> bool:
         """Whether the folder can be worked with: the exit status of ``sterna data check``."""
-        present = {row.source for row in self.rows if row.status in ("ok", "differs")}
+        good = [row for row in self.rows if row.status in ("ok", "differs")]
+        present = {row.source for row in good if row.what != _BOXES}
         whole = all(row.status != "wrong" for row in self.rows)
         return whole and "graphs" in present and bool(present & set(PUBLISHED))
 
@@ -99,15 +110,18 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
     Counts are compared with the published ones ("differs" is no fault: your own data may have
     other counts), paths are walked on the graphs, view stores are checked for shape, NaN and
     coverage of the graphs (`full` reads every viewpoint, else a sample of 200), text observations
-    for coverage. `InputError` only if `root` is no folder.
+    for coverage; some viewpoint must see each target object of REVERIE. `InputError` only if `root`
+    is no folder.
     """
     layout = Layout(root)
     report = DataReport(root=str(layout.root))
     graphs: dict[str, NavGraph] = {}
     _try(report, "graphs", "graphs", lambda: _check_graphs(layout, graphs))
+    boxes: list[Boxes] = []
+    _try(report, "reverie", _BOXES, lambda: _check_boxes(layout, graphs, boxes))
     for task, splits in PUBLISHED.items():
         for split in splits:
-            check = partial(_check_split, layout, task, split, graphs)
+            check = partial(_check_split, layout, task, split, graphs, boxes)
             _try(report, task, f"{task} {split}", check)
     _try(report, "textobs", "text observations", lambda: _check_textobs(layout, graphs))
     for path in layout.feature_files():
@@ -143,31 +157,35 @@ def _check_graphs(layout: Layout, graphs: dict[str, NavGraph]) -> Row:
     return _row("graphs", "graphs", found, published)
 
 
-def _check_split(layout: Layout, task: str, split: str, graphs: Mapping[str, NavGraph]) -> Row:
-    """Read one split with its own reader, count it, and walk its paths on the graphs."""
+def _check_boxes(layout: Layout, graphs: Mapping[str, NavGraph], read: list[Boxes]) -> Row:
+    boxes = read_boxes(layout.boxes)
+    read.append(boxes)
+    seen = [thing for place in boxes.viewpoints for thing in boxes.objects(*place)]
+    count = sum(len(thing.boxes) for thing in seen)
+    found = {"viewpoints": len(boxes), "objects": len(seen), "view boxes": count}
+    row = _row("reverie", _BOXES, found, PUBLISHED_BOXES)
+    return _covered(row, _connected(graphs), [f"{scan}_{name}" for scan, name in boxes.viewpoints])
+
+
+def _check_split(
+    layout: Layout,
+    task: str,
+    split: str,
+    graphs: Mapping[str, NavGraph],
+    boxes: Sequence[Boxes],
+) -> Row:
+    """Read one split with its own reader, count it, walk its paths, look for its objects."""
     file = layout.annotations(task, split)
-    episodes = _READERS.get(task, _read_reverie)(file, split)
+    episodes = _READERS[task](file, split)
     warnings = check_episodes(episodes, graphs) if graphs else []
-    paths = {(episode.scan, episode.path_id) for episode in episodes}
+    for known in boxes:
+        with_goals(episodes, known)
+    paths = {(episode.scan, episode.path_id, episode.object_id) for episode in episodes}
     found = {"paths": len(paths), "instructions": len(episodes)}
     row = _row(task, f"{task} {split}", found, asdict(PUBLISHED[task][split]))
     if warnings:
         row = replace(row, found=f"{row.found}; {len(warnings)} odd distances: {warnings[0]}")
     return row
-
-
-def _read_reverie(file: os.PathLike[str], split: str) -> list[Episode]:
-    """Episodes of a REVERIE file with its entry ``id`` as path id (one path has many targets)."""
-    entries = read_json(file)
-    if not isinstance(entries, list):
-        raise InputError(f"{file}: expected a JSON list, found {type(entries).__name__}")
-    rows = []
-    for index, entry in enumerate(entries):
-        where = f"{file}: entry {index}"
-        row = entry | {"path_id": entry.get("id")} if isinstance(entry, dict) else entry
-        check_entry(row, where)
-        rows.append(row)
-    return episodes_of(rows, split, str(file))
 
 
 def _check_textobs(layout: Layout, graphs: Mapping[str, NavGraph]) -> Row:
@@ -184,9 +202,12 @@ def _check_textobs(layout: Layout, graphs: Mapping[str, NavGraph]) -> Row:
 
 def _check_views(path: Path, graphs: Mapping[str, NavGraph], full: bool) -> Row:
     what = f"features {path.name}"
-    objects = _object_features(path)
+    objects = _object_keys(path)
     if objects is not None:
-        found = f"object features of {objects} viewpoints (contents not checked)"
+        step = 1 if full else max(1, len(objects) // _SAMPLE)
+        size = read_objects(path, objects[::step]).size
+        checked = "all" if step == 1 else f"a sample of {len(objects[::step])}"
+        found = f"objects of {len(objects):,} viewpoints x {size}, {checked} read"
         return Row(source="features", what=what, status="ok", found=found)
     with ViewStore.open(path) as store:
         step = 1 if full else max(1, len(store.keys) // _SAMPLE)
@@ -198,12 +219,12 @@ def _check_views(path: Path, graphs: Mapping[str, NavGraph], full: bool) -> Row:
         return _covered(row, _connected(graphs), store.keys)
 
 
-def _object_features(path: Path) -> int | None:
-    """Number of viewpoints if this is a file of object features (DUET's ``obj.*.hdf5``)."""
+def _object_keys(path: Path) -> list[str] | None:
+    """Keys of the viewpoints if this is a file of object features (DUET's ``obj.*.hdf5``)."""
     with open_hdf5(path) as file:
         try:
             first = next(iter(file), None)
-            return None if first is None or "obj_ids" not in file[first].attrs else len(file)
+            return None if first is None or "obj_ids" not in file[first].attrs else list(file)
         except HDF5_ERRORS as error:
             raise unreadable(str(path), error) from error
 

@@ -23,6 +23,8 @@ _FOLDERS = {
 }
 _STEMS = {"r2r": "R2R", "r4r": "R4R", "fgr2r": "FGR2R"}
 _CONNECTIVITY = ("mp3d/connectivity", "connectivity", "R2R/connectivity", "")
+_BOXES = ("reverie/v1", "reverie", "REVERIE/annotations", "REVERIE", "")
+_BOX_FILES = ("BBox.tar.gz", "BBoxes.json", "BBoxes.json.gz", "BBox", "bbox")
 _FEATURES = ("features", "R2R/features", "REVERIE/features", "img_features", "")
 
 
@@ -80,6 +82,16 @@ class Layout:
                 if (folder / name).is_file():
                     return folder / name
         raise self._missing(f"{stem}.json[.gz] or {stem}_enc.json", _FOLDERS[task])
+
+    @property
+    def boxes(self) -> Path:
+        """Objects of REVERIE: the archive, a folder of its files, or DUET's ``BBoxes.json``."""
+        for folder in self._under(_BOXES):
+            for name in _BOX_FILES:
+                found = folder / name
+                if found.is_file() or (found.is_dir() and any(found.glob("*.json"))):
+                    return found
+        raise self._missing(" or ".join(_BOX_FILES[:2]), _BOXES)
 
     def features(self, name: str) -> Path:
         """Feature file by name, with or without ``.hdf5``."""

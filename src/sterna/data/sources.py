@@ -139,4 +139,5 @@ PUBLISHED = {
         "test": Counts(paths=2244, instructions=6144),
     },
 }
+PUBLISHED_BOXES = {"viewpoints": 10567, "objects": 38293, "view boxes": 210198}
 PUBLISHED_VLNCE = {"train": 10819, "val_seen": 778, "val_unseen": 1839, "test": 3408}

@@ -131,7 +131,7 @@ def read_form(file: h5py.File, feature_size: int | None) -> ViewForm:
             f"{'nothing' if first is None else f'{first} of shape {shape}'}; is it a feature file?"
         )
     headings, elevations = _checked_angles(name, angles, shape[0])
-    return ViewForm(headings, elevations, _columns(name, first, shape[1], stated), shape[1])
+    return ViewForm(headings, elevations, feature_columns(name, first, shape[1], stated), shape[1])
 
 
 def unreadable(where: str, error: Exception) -> InputError:
@@ -155,8 +155,11 @@ def _checked_angles(
     return found[0].astype(np.float64), found[1].astype(np.float64)
 
 
-def _columns(name: str, key: str, width: int, stated: int | None) -> int:
-    """Decide how many of `width` columns are features (the rest, if any, 1000 logits)."""
+def feature_columns(name: str, key: str, width: int, stated: int | None) -> int:
+    """Decide how many of `width` columns are features (the rest, if any, 1000 logits).
+
+    `name` and `key` stand in the `InputError` for a width that is no usual nor the stated one.
+    """
     allowed = KNOWN_SIZES if stated is None else (stated,)
     for size in allowed:
         if size > 0 and width in (size, size + LOGITS):

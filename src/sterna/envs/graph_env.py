@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sterna.data.boxes import IMAGE_HEIGHT, IMAGE_WIDTH
 from sterna.data.episodes import Episode
+from sterna.data.objects import ObjectStore
 from sterna.data.views import ViewStore
 from sterna.errors import InputError
 from sterna.world.atlas import Atlas
@@ -27,12 +29,15 @@ OTHER, CANDIDATE, OBJECT = 0, 1, 2  # DUET's navigation types of panorama tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What agents see, B agents by T panorama tokens (candidates first, then unused views).
+    """What agents see, B agents by T panorama tokens: candidates, unused views, objects.
 
     `node` [B] atlas nodes, `pose` [B] view index 0-35 of heading and elevation, `candidates`
-    [B, C] atlas nodes (-1 pads). `token_rows` [B, T] point into the feature table,
-    `locations` [B, T, 7] are angle features relative to the pose plus the box [1, 1, 1],
-    `nav_types` [B, T], `mask` [B, T]; `features` [B, T, F] is gathered unless declined.
+    [B, C] atlas nodes (-1 pads). `token_rows` [B, W] point into the feature table (W most views of
+    an agent; T without objects), `locations` [B, T, 7] are angle features relative to the pose
+    plus the box (height, width, area share; [1, 1, 1] for views), `nav_types` [B, T], `mask`
+    [B, T]; `features` [B, W, F] is gathered unless declined. `object_rows` [B, O] point into
+    `Panoramas.object_features` (None: a world without objects); a row's objects stand right behind
+    its own views.
     """
 
     node: Ints
@@ -43,22 +48,39 @@ class Observation:
     nav_types: Ints
     mask: NDArray[np.bool_]
     features: NDArray[np.floating] | None
+    object_rows: Ints | None = None
 
 
 class Panoramas:
     """Panorama tokens of every atlas node, laid out once: which view, which direction, which type.
 
     A candidate's token carries the view nearest to it and its exact direction; views that no
-    candidate uses follow (DUET's order). Works for any grid of view angles: 36 views, or the
-    eight headings of text observations.
+    candidate uses follow, then the objects (DUET's order). Works for any grid of view angles: 36
+    views, or the eight headings of text observations. `lengths` [G] counts a node's tokens,
+    `view_lengths` [G] those that are no objects; `object_ids` [G, O] (-1 pads).
     """
 
-    def __init__(self, atlas: Atlas, views: ViewStore) -> None:
-        """Lay out the tokens; `views` gives the angles and, by `table`, the features."""
+    def __init__(
+        self,
+        atlas: Atlas,
+        views: ViewStore,
+        objects: ObjectStore | None = None,
+        *,
+        max_objects: int | None = None,
+    ) -> None:
+        """Lay out the tokens; `views` gives the angles and, by `table`, the features.
+
+        With `objects` each viewpoint shows its first `max_objects` (None: all; DUET trains with 20
+        and evaluates with all).
+        """
         self.atlas, self.size = atlas, views.size
         self.view_count = views.n_views
         self.features = views.table(atlas.keys).reshape(-1, views.size)
         self._lay_out(np.asarray(views.headings), np.asarray(views.elevations))
+        self.view_lengths = self.lengths
+        self.object_size = None if objects is None else objects.size
+        if objects is not None:
+            self._add_objects(objects, max_objects)
 
     def _candidate_views(self, headings: Floats, elevations: Floats) -> Ints:
         atlas = self.atlas
@@ -97,6 +119,42 @@ class Panoramas:
         fixed[..., 2], fixed[..., 3] = np.sin(elevation), np.cos(elevation)
         self._absolute = np.where(self.mask[..., None], fixed, 0)
 
+    def _add_objects(self, objects: ObjectStore, most: int | None) -> None:
+        """Append the object tokens of every node behind its views."""
+        placed = [objects.at(key) for key in self.atlas.keys]
+        count = np.array([len(p) if most is None else min(len(p), most) for p in placed])
+        widest = max(1, int(count.max()))
+        shown = np.arange(widest) < count[:, None]
+
+        def flat(name: str) -> NDArray[Any]:
+            parts = [getattr(p, name)[:n] for p, n in zip(placed, count, strict=True)]
+            whole: NDArray[Any] = np.concatenate(parts)
+            return whole
+
+        table = flat("features")
+        # A world of bare rooms still needs a row for the padding to point at.
+        self.object_features = table if len(table) else np.zeros((1, objects.size), np.float32)
+        self.object_rows = np.where(shown, np.cumsum(shown).reshape(shown.shape) - 1, 0)
+        self.object_ids: Ints = np.full(shown.shape, -1, np.int64)
+        self.object_ids[shown] = flat("ids")
+        node, rank = np.nonzero(shown)
+        slot = self.view_lengths[node] + rank
+        self.lengths = self.view_lengths + count
+        extra = max(0, int(self.lengths.max()) - self.mask.shape[1])
+        wider = [(0, 0), (0, extra)]
+        self.nav_types = np.pad(self.nav_types, wider)
+        self.heading = np.pad(self.heading, wider)
+        self._absolute = np.pad(self._absolute, [*wider, (0, 0)])
+        self.mask = np.arange(self.mask.shape[1] + extra) < self.lengths[:, None]
+        directions, sizes = flat("directions"), flat("sizes") / (IMAGE_WIDTH, IMAGE_HEIGHT)
+        self.nav_types[node, slot], self.heading[node, slot] = OBJECT, directions[:, 0]
+        for first, angle in ((0, directions[:, 0]), (2, directions[:, 1])):
+            self._absolute[node, slot, first] = np.sin(angle)
+            self._absolute[node, slot, first + 1] = np.cos(angle)
+        self._absolute[node, slot, 4:] = np.stack(
+            [sizes[:, 1], sizes[:, 0], sizes[:, 1] * sizes[:, 0]], axis=1
+        )
+
     def locations(self, node: Ints, pose: Ints, width: int) -> NDArray[np.float32]:
         """Return the 7-d location features [B, width, 7]: angles relative to the pose, box."""
         out = self._absolute[node, :width]
@@ -110,7 +168,11 @@ class Panoramas:
     def observe(self, node: Ints, pose: Ints, *, features: bool = True) -> Observation:
         """Return what agents at `node` [B] with `pose` [B] see; arrays trimmed to the batch."""
         width = int(self.lengths[node].max())
-        rows = self.token_rows[node, :width]
+        rows = self.token_rows[node, : int(self.view_lengths[node].max())]
+        things = None
+        if self.object_size is not None:
+            most = int((self.lengths - self.view_lengths)[node].max())
+            things = self.object_rows[node, : max(1, most)]
         return Observation(
             node=node,
             pose=pose,
@@ -120,6 +182,7 @@ class Panoramas:
             nav_types=self.nav_types[node, :width],
             mask=self.mask[node, :width],
             features=self.features[rows] if features else None,
+            object_rows=things,
         )
 
 

@@ -95,6 +95,8 @@ class NavigationEnv(gymnasium.Env[Arrays, np.int64]):
         self._current, self._steps = 0, 0
 
     def _make_spaces(self, panoramas: Panoramas) -> None:
+        if panoramas.object_size is not None:
+            raise InputError("environment: it shows views alone; lay the panoramas out bare")
         tokens, size = panoramas.token_rows.shape[1], panoramas.size
         table = panoramas.features
         top = max(1.0, float(table.max()), -float(table.min()))

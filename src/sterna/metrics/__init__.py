@@ -7,13 +7,16 @@ from sterna.metrics.protocol import (
     R2R_MATTERSIM,
     R4R_DUET,
     REVERIE_DUET,
+    REVERIE_OFFICIAL,
+    REVERIE_V2_DUET,
     Protocol,
     find_protocol,
 )
 from sterna.metrics.result import Estimate, Result, paired_difference, read_result, write_result
-from sterna.metrics.score import format_result, score_file, score_predictions
+from sterna.metrics.score import format_result, score_file, score_predictions, validate_file
 from sterna.metrics.submission import (
     Prediction,
+    read_leaderboard,
     read_submission,
     validate_submission,
     write_submission,
@@ -25,6 +28,8 @@ __all__ = [
     "R2R_MATTERSIM",
     "R4R_DUET",
     "REVERIE_DUET",
+    "REVERIE_OFFICIAL",
+    "REVERIE_V2_DUET",
     "Estimate",
     "Prediction",
     "Protocol",
@@ -34,10 +39,12 @@ __all__ = [
     "format_result",
     "navigation_scores",
     "paired_difference",
+    "read_leaderboard",
     "read_result",
     "read_submission",
     "score_file",
     "score_predictions",
+    "validate_file",
     "validate_submission",
     "write_result",
     "write_submission",

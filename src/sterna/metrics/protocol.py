@@ -174,7 +174,36 @@ REVERIE_DUET = Protocol(
 )
 """REVERIE as DUET scores it: success is standing where the object is visible, without radius."""
 
-_PUBLISHED.update({p.name: p for p in (R2R_MATTERSIM, R2R_DUET, R4R_DUET, REVERIE_DUET)})
+REVERIE_OFFICIAL = Protocol(
+    name="REVERIE_OFFICIAL",
+    success="goal_set",
+    reference_length="geodesic",
+    answer_key="REVERIE v1: viewpoints that see the object (BBox)",
+)
+"""REVERIE as its authors' evaluator scores it: SPL and RGSPL divide by the shortest path."""
+
+REVERIE_V2_DUET = Protocol(
+    name="REVERIE_V2_DUET",
+    success="goal_set",
+    reference_length="path",
+    spl_floor=0.01,
+    answer_key="REVERIE v2: viewpoints that see the object (BBox of v1)",
+)
+"""The second annotation release with DUET's formulas; its goals come from the first one's boxes."""
+
+_PUBLISHED.update(
+    {
+        p.name: p
+        for p in (
+            R2R_MATTERSIM,
+            R2R_DUET,
+            R4R_DUET,
+            REVERIE_DUET,
+            REVERIE_OFFICIAL,
+            REVERIE_V2_DUET,
+        )
+    }
+)
 PROTOCOLS = MappingProxyType(_PUBLISHED)
 """The published protocols by name."""
 

@@ -13,11 +13,19 @@ from sterna.errors import InputError
 from sterna.metrics.navigation import Walk, navigation_scores
 from sterna.metrics.protocol import Protocol
 from sterna.metrics.result import Estimate, Result, estimates
-from sterna.metrics.submission import Prediction, read_submission, validate_submission
+from sterna.metrics.submission import (
+    Prediction,
+    read_leaderboard,
+    read_submission,
+    validate_submission,
+)
 from sterna.world.geometry import Ints
 from sterna.world.graph import NavGraph, load_graph
 
-_COLUMNS = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS", "RGS", "RGSPL")
+_COLUMNS = (
+    *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"),
+    *("RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal"),
+)
 _METRES = ("NE", "TL")
 
 
@@ -31,12 +39,37 @@ def score_file(
 ) -> Result:
     """Score a trajectory file of any format `read_submission` knows.
 
-    `connectivity_dir` holds ``<scan>_connectivity.json`` files. See `score_predictions`; errors
-    are `InputError` and name the file.
+    `connectivity_dir` holds ``<scan>_connectivity.json`` files. Where episodes have target objects,
+    the file must say which it chose. See `score_predictions`; errors are `InputError` and name the
+    file.
     """
-    predictions = read_submission(path)
+    objects = any(episode.object_id is not None for episode in episodes)
+    predictions = read_submission(path, objects=objects)
     try:
         return score_predictions(predictions, episodes, connectivity_dir, protocol, partial=partial)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def validate_file(
+    path: str | Path,
+    episodes: Sequence[Episode],
+    connectivity_dir: str | Path,
+    *,
+    objects: bool = False,
+    partial: bool = False,
+) -> int:
+    """Check that a file is what the leaderboard takes, and replay it; return its number of walks.
+
+    Needs no answers, so that it also serves test splits. `objects` (REVERIE) demands the integer
+    `predObjId` in every item. Raises `InputError` naming the file, the episode and the fault.
+    """
+    predictions = read_leaderboard(path, objects=objects)
+    named = {prediction.instr_id for prediction in predictions}
+    scans = {episode.scan for episode in episodes if episode.instr_id in named}
+    graphs = {scan: load_graph(connectivity_dir, scan) for scan in scans}
+    try:
+        return len(validate_submission(predictions, episodes, graphs, partial=partial))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -121,14 +154,16 @@ def format_result(result: Result) -> str:
     Columns: mean, and its standard errors: plain, clustered by path, clustered by scan.
     """
     protocol = result.protocol
+    names = [name for name in _COLUMNS if name in result.scores]
+    width = max(8, *(len(name) for name in names))
     lines = [
         f"protocol {protocol.name} ({protocol.hash}), {result.episodes} of {result.expected} "
         f"episodes, split {result.split or 'not stated'}",
-        f"{'score':<8}{'mean':>9}{'s.e.':>9}{'by path':>9}{'by scan':>9}",
+        f"{'score':<{width}}{'mean':>9}{'s.e.':>9}{'by path':>9}{'by scan':>9}",
     ]
-    for name in (name for name in _COLUMNS if name in result.scores):
+    for name in names:
         factor = 1 if name in _METRES else 100
-        lines.append(f"{name:<8}" + _cells(result.scores[name], factor))
+        lines.append(f"{name:<{width}}" + _cells(result.scores[name], factor))
     return "\n".join(lines)
 
 

@@ -55,16 +55,63 @@ class Prediction:
         return len(self.hops) - 1
 
 
-def read_submission(path: str | Path) -> list[Prediction]:
+def read_submission(path: str | Path, *, objects: bool = False) -> list[Prediction]:
     """Read a trajectory file (plain or gzipped JSON) of any known format, in file order.
 
+    With `objects` (REVERIE) every item must say which object it chose: the integer `predObjId`
+    (-1: none), or DUET's `pred_objid`; a file of walks alone would else score a silent 0.
     Raises `InputError` naming the file, the item and the key for anything malformed.
     """
+    content = _read_list(path)
+    first = 1 if content and _is_aggregate(content[0]) else 0
+    items = list(enumerate(content[first:], first))
+    predictions = [_read_item(f"{path}: item {i}", item) for i, item in items]
+    if objects:
+        for i, item in items:
+            _check_object(f"{path}: item {i} ({item['instr_id'][:40]!r})", item, _OBJECT_KEYS)
+    return predictions
+
+
+def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Prediction]:
+    """Read a file that must be what leaderboards take, nothing else.
+
+    Every item holds `instr_id` and a `trajectory` of [viewpoint, heading, elevation]; with
+    `objects` also the integer `predObjId`, -1 for none. Errors as `read_submission`.
+    """
+    predictions = []
+    for i, item in enumerate(_read_list(path)):
+        place = f"{path}: item {i}"
+        prediction = _read_item(place, item)
+        place = f"{place} ({prediction.instr_id[:40]!r})"
+        if "trajectory" not in item or not prediction.poses:
+            raise InputError(
+                f"{place}: leaderboards take a 'trajectory' of [viewpoint, heading, elevation], "
+                "one triple a viewpoint; write it with write_submission"
+            )
+        if objects:
+            _check_object(place, item, _OBJECT_KEYS[:1])
+        predictions.append(prediction)
+    return predictions
+
+
+def _read_list(path: str | Path) -> list[Any]:
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of trajectories, found {_kind(content)}")
-    first = 1 if content and _is_aggregate(content[0]) else 0
-    return [_read_item(f"{path}: item {i}", item) for i, item in enumerate(content[first:], first)]
+    return content
+
+
+def _check_object(place: str, item: Mapping[str, Any], keys: Sequence[str]) -> None:
+    """Refuse an item that does not say which object it chose."""
+    key = next((key for key in keys if key in item), None)
+    if key is None:
+        raise InputError(
+            f"{place}: no {keys[0]}; expected the integer id of the chosen object, -1 for none"
+        )
+    if key == keys[0] and type(item[key]) is not int:
+        raise InputError(
+            f"{place}: {key} must be an integer (-1 for none), found {_kind(item[key])}"
+        )
 
 
 def _is_aggregate(item: Any) -> bool:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from sterna.data.episodes import Episode
 from sterna.minivln.stage2 import DistillTask, squared_error
-from sterna.models.agent import token_batch
+from sterna.models.agent import look, token_batch
 from sterna.world.geometry import VIEWS
 
 Write = Callable[[str, int, dict[str, float]], None]
@@ -106,17 +106,8 @@ def _reading(task: DistillTask, episodes: Sequence[Episode]) -> Tensor:
 
 def _looking(task: DistillTask, nodes: np.ndarray, poses: np.ndarray) -> Tensor:
     """Relative squared error of the tokens of viewpoints, mean over tokens."""
-    seen = task.panoramas.observe(nodes, poses, features=False)
-    device = next(task.policy.parameters()).device
-    features = task.table[torch.from_numpy(seen.token_rows).to(task.table.device)]
-    mask = torch.from_numpy(seen.mask).to(device)
-    panorama = task.policy.encode_panorama(
-        features.to(device, torch.float32),
-        torch.from_numpy(seen.locations).to(device),
-        torch.from_numpy(seen.nav_types).to(device),
-        mask,
-    )
-    mine = panorama.embeds[mask]
-    theirs = task.look(nodes, poses)[mask]
+    panorama = look(task.policy, task.panoramas, task.table, nodes, poses)
+    mine = panorama.embeds[panorama.mask]
+    theirs = task.look(nodes, poses)[panorama.mask]
     weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
     return squared_error(task.panorama_map(mine), theirs, weight, normalise=True)

@@ -6,7 +6,7 @@ Legend: B agents, R agents still walking, T panorama tokens, M map slots, D widt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sterna.data.episodes import Episode
-from sterna.envs.graph_env import Panoramas
+from sterna.envs.graph_env import OBJECT, Panoramas
 from sterna.errors import InputError
 from sterna.models.duet import DUET, NavigationOutput
 from sterna.models.layers import key_bias
+from sterna.models.panorama import PanoramaOutput
 from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows, TopoMap
 from sterna.world.geometry import VIEWS, Ints
@@ -31,6 +32,13 @@ class Policy(Protocol):
 
     def act(self, rows: MapRows) -> Tensor:
         """Return logits [R, 1+M] over STOP and the map's nodes, -inf where not to be chosen."""
+
+
+@runtime_checkable
+class Grounding(Protocol):
+    """A policy that also names objects: `objects` [R] ids of its last decision, -1 for none."""
+
+    objects: Ints | None
 
 
 def token_batch(episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
@@ -110,6 +118,39 @@ class TextReader:
         model.train(training)
 
 
+def look(
+    model: DUET, panoramas: Panoramas, table: Tensor, node: Ints, pose: Ints
+) -> PanoramaOutput:
+    """Encode what is seen at nodes [R] with poses [R]: views, and objects where the world has them.
+
+    `table` [views, F] holds the world's view features, on any device.
+    """
+    device = next(model.parameters()).device
+    seen = panoramas.observe(node, pose, features=False)
+    features = table[torch.from_numpy(seen.token_rows).to(table.device)].to(device, torch.float32)
+    objects = None
+    if seen.object_rows is not None:
+        objects = torch.from_numpy(panoramas.object_features[seen.object_rows]).to(device)
+    output: PanoramaOutput = model.encode_panorama(
+        features,
+        torch.from_numpy(seen.locations).to(device),
+        torch.from_numpy(seen.nav_types).to(device),
+        torch.from_numpy(seen.mask).to(device),
+        objects,
+    )
+    return output
+
+
+def check_objects(model: DUET, panoramas: Panoramas) -> None:
+    """Raise `InputError` unless a model can read the objects that a world shows."""
+    shown, read = panoramas.object_size, model.config.object_size
+    if shown is not None and shown != read:
+        raise InputError(
+            f"the world shows objects of width {shown}, the policy reads "
+            f"{'none' if read is None else read}; set model.object_size, or lay the world out bare"
+        )
+
+
 class PanoramaEncoder:
     """Runs a model's panorama encoder over (node, pose) pairs, each distinct pair once.
 
@@ -119,6 +160,7 @@ class PanoramaEncoder:
 
     def __init__(self, model: DUET, panoramas: Panoramas, *, cache: bool, limit: int = 60_000):
         """Wrap a model; its weights must not change while a cached encoder is in use."""
+        check_objects(model, panoramas)
         self.model, self.panoramas, self.cache, self.limit = model, panoramas, cache, limit
         self.table = torch.from_numpy(panoramas.features)
         self.width = int(panoramas.lengths.max())
@@ -128,15 +170,7 @@ class PanoramaEncoder:
         self._used = 0
 
     def _encode(self, node: Ints, pose: Ints) -> tuple[Tensor, Tensor]:
-        device = next(self.model.parameters()).device
-        seen = self.panoramas.observe(node, pose, features=False)
-        features = self.table[torch.from_numpy(seen.token_rows)].to(device, torch.float32)
-        output = self.model.encode_panorama(
-            features,
-            torch.from_numpy(seen.locations).to(device),
-            torch.from_numpy(seen.nav_types).to(device),
-            torch.from_numpy(seen.mask).to(device),
-        )
+        output = look(self.model, self.panoramas, self.table, node, pose)
         return output.embeds, output.mean
 
     def _store(self, node: Ints, pose: Ints) -> None:
@@ -193,13 +227,18 @@ def to_navigate(rows: MapRows, device: torch.device) -> dict[str, Any]:
 
 
 class Agent:
-    """A batch of DUET agents; the `Policy` that evaluation and sampled roll-outs walk."""
+    """A batch of DUET agents; the `Policy` that evaluation and sampled roll-outs walk.
+
+    In a world with objects `objects` [R] holds the best object of each row of the last decision
+    (-1 where none is seen); None in a world without.
+    """
 
     def __init__(self, model: DUET, panoramas: Panoramas, *, cache: bool = True) -> None:
         """Wrap a model for walking; `cache` as in `PanoramaEncoder`."""
         self.model = model
         self.encoder = PanoramaEncoder(model, panoramas, cache=cache)
         self.device = next(model.parameters()).device
+        self.objects: Ints | None = None
 
     def reset(
         self, episodes: Sequence[Episode], topomap: TopoMap, text: TextMemory | None = None
@@ -241,14 +280,34 @@ class Agent:
         tokens, mask, means = self.encoder(rows.node, rows.pose)
         features = self._remember(rows, tokens, means)
         agents = torch.from_numpy(rows.agent).to(self.device)
-        return self.model.navigate(
+        output = self.model.navigate(
             self.text.rows(agents),
             tokens,
             mask,
             node_features=features,
             decide=True,
+            object_mask=self._object_mask(rows, tokens.shape[1]),
             **to_navigate(rows, self.device),
         )
+        if output.object_logits is not None:
+            self.objects = self._best_objects(rows, output.object_logits)
+        return output
+
+    def _object_mask(self, rows: MapRows, width: int) -> Tensor | None:
+        """Mark object tokens behind STOP, [R, 1+T]; None in a world without objects."""
+        panoramas = self.encoder.panoramas
+        if panoramas.object_size is None:
+            return None
+        is_object = panoramas.nav_types[rows.node, :width] == OBJECT
+        return torch.from_numpy(np.pad(is_object, [(0, 0), (1, 0)])).to(self.device)
+
+    def _best_objects(self, rows: MapRows, logits: Tensor) -> Ints:
+        """Return the id of each row's best object, the first one on ties, -1 without objects."""
+        panoramas = self.encoder.panoramas
+        best = logits.detach().float().cpu().numpy().argmax(1) - 1
+        rank = np.maximum(best - panoramas.view_lengths[rows.node], 0)
+        found: Ints = panoramas.object_ids[rows.node, rank]
+        return found
 
     def act(self, rows: MapRows) -> Tensor:
         """Return the fused logits [R, 1+M]; no gradient is kept."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv
-from sterna.models.agent import Policy
+from sterna.models.agent import Grounding, Policy
 from sterna.models.topomap import MapRows, TopoMap
 from sterna.world.geometry import Floats, Ints
 
@@ -28,13 +28,17 @@ class Walk:
 
     `hops[i]` are DUET's segments of episode i in atlas nodes: the start alone, then the nodes of
     each decision (several where it jumped), last the way back to the best place to stop.
-    `rows` are all decisions, `stop_scores` [B, steps] softmax probabilities of STOP (-inf: none),
-    `looked_back` [B] tells whether the last segment is a walk-back.
+    `objects` [B, steps] is the best object of each decision, `found` [B] that of the place where
+    the walk ends (its last visit); -1 for none. `rows` are all decisions, `stop_scores` [B, steps]
+    softmax probabilities of STOP (-inf: none), `looked_back` [B] tells whether the last segment is
+    a walk-back.
     """
 
     hops: list[list[list[int]]]
     stop_scores: Floats
     looked_back: NDArray[np.bool_]
+    objects: Ints
+    found: Ints
     rows: list[MapRows] = field(default_factory=list)
     logits: list[NDArray[np.float32]] = field(default_factory=list)
     choices: list[Ints] = field(default_factory=list)
@@ -96,6 +100,8 @@ def walk(
         hops=[[[int(n)]] for n in env.node],
         stop_scores=np.full((len(episodes), max_steps), -np.inf),
         looked_back=np.zeros(len(episodes), bool),
+        objects=np.full((len(episodes), max_steps), -1),
+        found=np.full(len(episodes), -1),
     )
     for step in range(max_steps):
         agents = np.flatnonzero(~env.ended)
@@ -103,6 +109,8 @@ def walk(
             break
         rows = topomap.observe(agents, env.node[agents], env.pose[agents], step)
         logits = _logits(policy, rows)
+        if isinstance(policy, Grounding) and policy.objects is not None:
+            result.objects[agents, step] = policy.objects
         choice = choose(rows, logits)
         if policy is not None:
             result.stop_scores[agents, step] = _softmax_stop(logits)
@@ -153,6 +161,7 @@ def _look_back(topomap: TopoMap, agent: int, here: int, result: Walk) -> None:
     if not np.isfinite(scores).any():
         return
     best_slot = _best_stop(topomap, agent, scores)
+    result.found[agent] = result.objects[agent, topomap.last_visit[agent, best_slot]]
     if best_slot != here:
         result.hops[agent].append(topomap.path(agent, here, best_slot))
         result.looked_back[agent] = True

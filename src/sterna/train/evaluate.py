@@ -19,14 +19,15 @@ from sterna.world.atlas import Atlas
 
 
 def predictions_of(atlas: Atlas, episodes: Sequence[Episode], done: Walk) -> list[Prediction]:
-    """Return a walk in submission form, one prediction an episode."""
+    """Return a walk in submission form, with the object of its end, one prediction an episode."""
     names = atlas.viewpoints
     return [
         Prediction(
             instr_id=episode.instr_id,
             hops=tuple(tuple(names[node] for node in hop) for hop in hops if hop),
+            object_id=None if found < 0 else found,
         )
-        for episode, hops in zip(episodes, done.hops, strict=True)
+        for episode, hops, found in zip(episodes, done.hops, done.found.tolist(), strict=True)
     ]
 
 

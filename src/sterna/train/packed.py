@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sterna.envs.graph_env import Panoramas
-from sterna.models.agent import to_navigate
+from sterna.models.agent import look, to_navigate
 from sterna.models.duet import DUET, NavigationOutput
 from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows
@@ -117,15 +117,7 @@ def packed_pass(
     `text` holds the B episodes that `rows.agent` points at, `table` [views, F] the view features
     (on any device), `groups` the rows in buckets (`buckets`).
     """
-    seen = panoramas.observe(rows.node, rows.pose, features=False)
-    device = text.embeds.device
-    features = table[torch.from_numpy(seen.token_rows).to(table.device)].to(device, torch.float32)
-    panorama = model.encode_panorama(
-        features,
-        torch.from_numpy(seen.locations).to(device),
-        torch.from_numpy(seen.nav_types).to(device),
-        torch.from_numpy(seen.mask).to(device),
-    )
+    panorama = look(model, panoramas, table, rows.node, rows.pose)
     return navigate_packed(model, text, groups, panorama.embeds, panorama.mask, panorama.mean)
 
 
