@@ -444,38 +444,66 @@ def _quickstart(argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Common):
-    """A whole table over seeds, with controls; trains and evaluates what is not there yet."""
+    """A whole table over seeds, with controls; trains and evaluates what is not there yet.
 
-    name: tyro.conf.Positional[Literal["r2r-text", "toy"]]
-    """r2r-text: R2R on text observations; toy: generated houses, written unless --data is given."""
+    Processes that are given the same command share the work: each takes a step nobody is at.
+    """
+
+    name: tyro.conf.Positional[
+        Literal["minivln-stages", "minivln-losses", "minivln-kdweight", "r2r-text", "toy"]
+    ]
+    """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls (they share
+    the runs of one --out); r2r-text: a teacher and its student without pre-training; toy: the same
+    on generated houses."""
+    scale: Literal["text", "toy"] = "text"
+    """Recipes of the minivln tables: R2R on text observations, or generated houses."""
     out: Path | None = None
-    """Folder of all runs (default runs/NAME); the same command continues a killed study."""
+    """Folder of all runs (default runs/minivln-SCALE or runs/NAME); the same command continues a
+    killed study."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of the students."""
     views: str | None = None
     """View store, for example what `sterna data embed` made (default: the recipe's)."""
     iterations: int | None = None
     """Optimiser steps of every run (default: the recipes')."""
+    teacher: Path | None = None
+    """Saved policy in place of training a teacher."""
+    pretrained: Path | None = None
+    """Its pre-training (saved policy with text branches), in place of training one."""
+    only: tuple[str, ...] = ()
+    """Take only the steps whose names match one of these patterns, for example 'teacher*'."""
+    plan: bool = False
+    """List the steps, what each needs and which are done; run nothing."""
 
 
 def _study(argv: Sequence[str]) -> int:
     from sterna.recipes.options import use_threads
     from sterna.recipes.quickstart import toy_data
-    from sterna.recipes.study import run_study
+    from sterna.recipes.studies import Options, make_study
+    from sterna.recipes.study import plan_text, plan_values, run_study, steps
 
     args: Study = _parse(Study, argv, "study")
     use_threads(args.threads)
-    out = args.out or Path("runs") / args.name
-    root = args.data if args.name == "toy" else _data(args.data)
-    text, values = run_study(
-        args.name,
-        root or toy_data(out),
-        out,
+    family = f"minivln-{args.scale}" if args.name.startswith("minivln-") else args.name
+    out = args.out or Path("runs") / family
+    toy = args.name == "toy" or (family != args.name and args.scale == "toy")
+    root = args.data if toy else _data(args.data)
+    given = {"teacher": args.teacher, "teacher-pretrained": args.pretrained}
+    options = Options(
+        out=out,
         seeds=args.seeds,
         views=args.views,
         iterations=args.iterations,
-        threads=args.threads,
+        scale=args.scale,
+        given={name: path for name, path in given.items() if path is not None},
     )
+    study = make_study(args.name, options)
+    root = root or toy_data(out)
+    if args.plan:
+        every = steps(study, root, out, threads=args.threads)
+        text, values = plan_text(every), plan_values(every)
+    else:
+        text, values = run_study(study, root, out, threads=args.threads, only=args.only)
     _say(text, values, args.json)
     return 0
 

@@ -84,17 +84,17 @@ def text_pretraining() -> PretrainRun:
         model=replace(base.model, lang2visn=True, feature_dropout=0.0),
         data=base.data,
         start=base.start,
-        pretrain=PretrainConfig(mix=TaskMix(mlm=1.0, sap=1.0)),
+        pretrain=PretrainConfig(mix=TaskMix(mlm=1.0, sap=1.0), frozen_language_layers=4),
         loop=LoopConfig(
-            iterations=4000,
+            iterations=1500,
             batch_size=32,
             length_window=8,
             precision="bf16",
-            eval_every=1000,
-            save_every=500,
+            eval_every=750,
+            save_every=250,
             select_by="SR+SPL",
         ),
-        optimizer=replace(_DUET_OPTIMIZER, learning_rate=1e-4, warmup=200),
+        optimizer=replace(_DUET_OPTIMIZER, learning_rate=3e-4, language_rate=0.2, warmup=100),
         select=base.select,
     )
 
@@ -132,8 +132,15 @@ def text_stage1() -> Stage1Run:
     """Stage 1 of the text student; its heads differ from the teacher's, so no attention term."""
     base, student = text_pretraining(), text_student()
     sizes = replace(student.model, lang2visn=True, feature_dropout=0.0)
-    changed = {"model": sizes, "start": student.start, "loop": replace(base.loop, precision="fp32")}
-    return Stage1Run(**vars(base) | changed, distill=Stage1Config(attention=False, normalise=True))
+    changed = {
+        "model": sizes,
+        "start": student.start,
+        "pretrain": replace(base.pretrain, frozen_language_layers=0),
+        "loop": replace(base.loop, precision="fp32"),
+        "optimizer": replace(base.optimizer, learning_rate=1e-3, language_rate=1.0),
+    }
+    stage1 = Stage1Config(attention=False, normalise=True, teacher_precision="bf16")
+    return Stage1Run(**vars(base) | changed, distill=stage1)
 
 
 def toy_stage1() -> Stage1Run:

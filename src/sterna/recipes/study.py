@@ -1,153 +1,233 @@
 """Studies: whole tables over seeds, with their controls, resumed where they were killed.
 
-A study trains a teacher, its blind control, a student alone and the same student distilled; every
-row is scored once on val_unseen with weights selected on val_seen. `r2r-text` does so on R2R with
-text observations, `toy` on generated houses.
+A study is a list of trainings, which may need one another, and the rows of a table. Several
+processes may work on one folder: each takes what nobody else is at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sterna.files import read_json, write_json, write_text
-from sterna.metrics import Result, paired_difference, read_result, score_predictions, write_result
-from sterna.metrics.result import estimates
+from sterna.errors import InputError
+from sterna.files import write_json, write_text
+from sterna.metrics import Result, read_result, score_predictions, write_result
 from sterna.recipes.baselines import RandomPolicy
-from sterna.recipes.config import DistillRun, TrainConfig
+from sterna.recipes.config import DataConfig, PretrainRun, TrainConfig
 from sterna.recipes.evaluation import run_eval
-from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import protocol_of, train
+from sterna.recipes.pretraining import pretrain
+from sterna.recipes.runs import RUN_FILE, protocol_of, train
+from sterna.recipes.tables import Arm, render, summarise
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 
 SPLITS = ("val_unseen", "val_seen")
-STUDIES = {"r2r-text": (text_teacher, text_student), "toy": (toy_teacher, toy_student)}
+RANDOM = "random"
+"""Name of the arm that walks at random: nothing is trained for it."""
+_PAUSE = 2.0
+"""Seconds between looks for work while other processes are at all that can be done."""
+
+Config = TrainConfig | PretrainRun
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One row of a study: its label, the folders of its seeds, how they are evaluated."""
+class Job:
+    """A training: its folder, the folders it needs first, and its configuration.
+
+    `config` is called when those are there (it may depend on how they went).
+    """
+
+    folder: str
+    config: Callable[[], Config]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is trained, which rows make the table, which differences are shown.
+
+    `compared` names the arms (student, teacher) of the closing sentence; `given` are saved policies
+    that stand in for trainings of the same name.
+    """
 
     name: str
-    label: str
-    folders: tuple[str, ...]
-    evaluation: str = "eval"
-    permute: bool = False
-    blind: bool = False
+    data: DataConfig
+    jobs: tuple[Job, ...]
+    arms: tuple[Arm, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    compared: tuple[str, str] | None = None
+    given: Mapping[str, Path] | None = None
 
 
-def arms(seeds: Sequence[int]) -> list[Arm]:
-    """Return the rows of a study."""
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A training or an evaluation: done where all files of `leaves` are there."""
 
-    def student(name: str) -> tuple[str, ...]:
-        return tuple(f"{name}-{seed}" for seed in seeds)
+    name: str
+    needs: tuple[str, ...]
+    leaves: tuple[Path, ...]
+    run: Callable[[], object]
 
-    return [
-        Arm(name="random", label="random agent", folders=("random",)),
-        Arm(name="teacher", label="teacher", folders=("teacher",)),
-        Arm(name="blind", label="teacher, trained blind", folders=("teacher-blind",)),
-        Arm(
-            name="permuted",
-            label="teacher, instructions permuted",
-            folders=("teacher",),
-            evaluation="eval-permuted",
-            permute=True,
-        ),
-        Arm(
-            name="unseeing",
-            label="teacher, views zeroed at test time",
-            folders=("teacher",),
-            evaluation="eval-blind",
-            blind=True,
-        ),
-        Arm(name="alone", label="student, alone", folders=student("student-alone")),
-        Arm(name="distilled", label="student, distilled", folders=student("student-distilled")),
-    ]
-
-
-def runs(
-    out: Path,
-    seeds: Sequence[int],
-    teacher: TrainConfig,
-    student: DistillRun,
-    *,
-    views: str | None = None,
-    iterations: int | None = None,
-) -> dict[str, TrainConfig]:
-    """Return the trainings of a study by folder name, in an order that meets their needs."""
-
-    def sized(config: TrainConfig, seed: int) -> TrainConfig:
-        loop = replace(config.loop, seed=seed)
-        if iterations is not None:
-            share = config.loop.warm_start / config.loop.iterations
-            loop = replace(loop, iterations=iterations, warm_start=round(share * iterations))
-        return replace(
-            config, loop=loop, data=replace(config.data, views=views or config.data.views)
-        )
-
-    first = sized(teacher, 0)
-    plan = {"teacher": first, "teacher-blind": replace(first, data=replace(first.data, blind=True))}
-    alone = replace(student, distill=replace(student.distill, weight=0.0))
-    taught = replace(student, teacher=out / "teacher" / "best")
-    for seed in seeds:
-        plan[f"student-alone-{seed}"] = sized(alone, seed)
-        plan[f"student-distilled-{seed}"] = sized(taught, seed)
-    return plan
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return all(file.is_file() for file in self.leaves)
 
 
 def run_study(
-    name: str,
+    study: Study,
     root: Path,
     out: Path,
     *,
-    seeds: Sequence[int] = (0, 1, 2),
-    views: str | None = None,
-    iterations: int | None = None,
     threads: int | None = None,
+    only: Sequence[str] = (),
 ) -> tuple[str, dict[str, Any]]:
     """Train what is not trained, evaluate what is not evaluated, and render the table.
 
-    Returns the Markdown table and its numbers; both are written to ``out`` (results.md,
-    results.json). `name` is one of `STUDIES`.
+    Returns the Markdown table and its numbers; both are written to ``out`` (NAME.md, NAME.json).
+    With `only` (patterns of step names, see `steps`) just those steps are taken; while others are
+    missing the list of steps is returned instead of a table.
     """
-    teacher, student = STUDIES[name]
-    plan = runs(out, seeds, teacher(), student(), views=views, iterations=iterations)
-    for folder, config in plan.items():
-        if not (out / folder / "run.json").is_file():
-            train(config, root, out / folder, threads=threads)
-    world = World(root, plan["teacher"].data)
-    table = arms(seeds)
-    found = {arm.name: [_results(arm, f, out, root, world) for f in arm.folders] for arm in table}
-    values = {"study": name, **summarise(table, found, out)}
+    every = steps(study, root, out, threads=threads)
+    chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
+    if not chosen:
+        raise InputError(f"--only {' '.join(only)}: no such step; --plan lists them")
+    _work(chosen, every, out)
+    if not all(step.done for step in every):
+        return plan_text(every), plan_values(every)
+    found = {
+        arm.name: [
+            {s: read_result(_result(out, folder, arm, s)) for s in SPLITS} for folder in arm.folders
+        ]
+        for arm in study.arms
+    }
+    values = {"study": study.name, **summarise(study.arms, found, study.pairs, out)}
+    if study.compared is not None:
+        values["compared"] = list(study.compared)
     text = render(values)
-    write_json(out / "results.json", values)
-    write_text(out / "results.md", text + "\n")
+    write_json(out / f"{study.name}.json", values)
+    write_text(out / f"{study.name}.md", text + "\n")
     return text, values
 
 
-def _results(arm: Arm, folder: str, out: Path, root: Path, world: World) -> dict[str, Result]:
-    results = {}
-    for split in SPLITS:
-        file = out / folder / arm.evaluation / f"result_{split}.json"
-        if file.is_file():
-            results[split] = read_result(file)
-        elif arm.name == "random":
-            results[split] = _random(world, split, file)
-        else:
-            results[split] = run_eval(
-                out / folder,
-                root,
-                split,
-                permute=arm.permute,
-                blind=arm.blind,
-                out=file.parent,
+def steps(study: Study, root: Path, out: Path, *, threads: int | None = None) -> list[Step]:
+    """Return what a study does, in order: each training, then the evaluations of its policy."""
+    given, out_steps = study.given or {}, []
+    world = World(root, study.data)
+    for folder in (RANDOM, *(job.folder for job in study.jobs)):
+        job = next((job for job in study.jobs if job.folder == folder), None)
+        if job is not None and folder not in given:
+            run = _training(job, root, out / folder, threads)
+            leaves = (out / folder / RUN_FILE,)
+            out_steps.append(Step(name=folder, needs=job.needs, leaves=leaves, run=run))
+        for arm in (arm for arm in study.arms if folder in arm.folders):
+            step = Step(
+                name=f"{folder}/{arm.evaluation}",
+                needs=() if folder in given or folder == RANDOM else (folder,),
+                leaves=tuple(_result(out, folder, arm, split) for split in SPLITS),
+                run=_evaluation(arm, folder, given.get(folder, out / folder), root, out, world),
             )
-    return results
+            if step.name not in {other.name for other in out_steps}:
+                out_steps.append(step)
+    return out_steps
+
+
+def plan_values(every: Sequence[Step]) -> dict[str, Any]:
+    """Return the steps of a study and whether they are done, as JSON values."""
+    return {"steps": [{"name": s.name, "done": s.done, "needs": list(s.needs)} for s in every]}
+
+
+def plan_text(every: Sequence[Step]) -> str:
+    """Render the steps of a study and whether they are done."""
+    lines = [f"{'done' if s.done else '-':<6}{s.name:<40}{' '.join(s.needs)}" for s in every]
+    done = sum(s.done for s in every)
+    return "\n".join(
+        [f"{'':<6}{'step':<40}needs", *lines, f"{done} of {len(every)} steps are done"]
+    )
+
+
+def _training(job: Job, root: Path, folder: Path, threads: int | None) -> Callable[[], object]:
+    def run() -> object:
+        config = job.config()
+        if isinstance(config, PretrainRun):
+            return pretrain(config, root, folder, threads=threads)
+        return train(config, root, folder, threads=threads)
+
+    return run
+
+
+def _evaluation(
+    arm: Arm, folder: str, policy: Path, root: Path, out: Path, world: World
+) -> Callable[[], object]:
+    def run() -> None:
+        for split in SPLITS:
+            file = _result(out, folder, arm, split)
+            if file.is_file():
+                continue
+            if folder == RANDOM:
+                _random(world, split, file)
+            else:
+                run_eval(policy, root, split, permute=arm.permute, blind=arm.blind, out=file.parent)
+
+    return run
+
+
+def _result(out: Path, folder: str, arm: Arm, split: str) -> Path:
+    return out / folder / arm.evaluation / f"result_{split}.json"
+
+
+def _work(chosen: Sequence[Step], every: Sequence[Step], out: Path) -> None:
+    """Take the chosen steps, one after the other, beside other processes that do the same."""
+    by_name = {step.name: step for step in every}
+    waiting = False
+    while todo := [step for step in chosen if not step.done]:
+        ready = [s for s in todo if all(by_name[n].done for n in s.needs if n in by_name)]
+        if any(_taken(step, out) for step in ready):
+            waiting = False
+            continue
+        ahead = {need for step in todo for need in step.needs if need in by_name}
+        if not ready and not any(_busy(name, out) for name in ahead if not by_name[name].done):
+            lacking = next(n for s in todo for n in s.needs if not by_name[n].done)
+            raise InputError(f"{todo[0].name}: needs {lacking}, which is not done; run that first")
+        if not waiting:
+            print("waiting for steps that other processes are at", file=sys.stderr, flush=True)
+            waiting = True
+        time.sleep(_PAUSE)
+
+
+def _taken(step: Step, out: Path) -> bool:
+    """Take a step unless another process is at it; return whether it was taken."""
+    with _claim(step.name, out) as mine:
+        if mine and not step.done:
+            print(f"step {step.name}", file=sys.stderr, flush=True)
+            step.run()
+        return mine
+
+
+def _busy(name: str, out: Path) -> bool:
+    with _claim(name, out) as mine:
+        return not mine
+
+
+@contextmanager
+def _claim(name: str, out: Path) -> Iterator[bool]:
+    """Hold a step's lock (released by the system if the process dies); False if it is held."""
+    path = out / ".claims" / (name.replace("/", "--") + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _random(world: World, split: str, file: Path) -> Result:
@@ -158,161 +238,3 @@ def _random(world: World, split: str, file: Path) -> Result:
     result = replace(result, seed=0)
     write_result(file, result)
     return result
-
-
-def summarise(
-    table: Sequence[Arm], found: Mapping[str, list[dict[str, Result]]], out: Path
-) -> dict[str, Any]:
-    """Return the numbers of the table: means over seeds with both kinds of standard error."""
-    rows = []
-    for arm in table:
-        row: dict[str, Any] = {"name": arm.name, "label": arm.label, "seeds": len(arm.folders)}
-        for split in SPLITS:
-            row[split] = _means([results[split] for results in found[arm.name]])
-        row |= _costs(arm, found[arm.name][0]["val_unseen"], out)
-        rows.append(row)
-    first = found["teacher"][0]["val_unseen"]
-    differences = {
-        f"{a} - {b}": _difference(found[a], found[b])
-        for a, b in (("teacher", "blind"), ("distilled", "alone"), ("distilled", "teacher"))
-    }
-    return {
-        "protocol": first.protocol.to_dict(),
-        "protocol_hash": first.protocol.hash,
-        "version": first.version,
-        "selection_split": first.selection_split,
-        "rows": rows,
-        "paired_differences_val_unseen": differences,
-    }
-
-
-def _means(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
-    out = {}
-    for name in ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"):
-        means = np.array([result.scores[name].mean for result in results])
-        pooled = estimates(_pooled(results))[name]
-        out[name] = {
-            "mean": float(means.mean()),
-            "seed_error": float(means.std(ddof=1) / len(means) ** 0.5) if len(means) > 1 else None,
-            "path_error": pooled.path_error,
-            "scan_error": pooled.scan_error,
-        }
-    return out
-
-
-def _pooled(results: Sequence[Result]) -> dict[str, Sequence[Any]]:
-    """Average each episode's scores over seeds: one table for clustered standard errors."""
-    tables = [result.per_episode or {} for result in results]
-    out: dict[str, Sequence[Any]] = dict(tables[0])
-    for name in tables[0]:
-        if name not in ("instr_id", "path_id", "scan"):
-            out[name] = np.mean([table[name] for table in tables], axis=0).tolist()
-    return out
-
-
-def _difference(a: list[dict[str, Result]], b: list[dict[str, Result]]) -> dict[str, Any]:
-    first, second = ([r["val_unseen"] for r in results] for results in (a, b))
-    mean = paired_difference(
-        replace(first[0], per_episode=_pooled(first)),
-        replace(second[0], per_episode=_pooled(second)),
-    )
-    out: dict[str, Any] = {}
-    for name in ("SR", "SPL"):
-        values: dict[str, Any] = dict(vars(mean[name]))
-        if len(first) == len(second) > 1:
-            pairs = zip(first, second, strict=True)
-            each = np.array([x.scores[name].mean - y.scores[name].mean for x, y in pairs])
-            values["per_seed"] = each.tolist()
-            values["seed_error"] = float(each.std(ddof=1) / len(each) ** 0.5)
-        out[name] = values
-    return out
-
-
-def _costs(arm: Arm, result: Result, out: Path) -> dict[str, Any]:
-    costs: dict[str, Any] = {
-        key: int(result.cost[key])
-        for key in ("parameters", "parameters_without_word_table")
-        if key in result.cost
-    }
-    times = []
-    for folder in arm.folders:
-        file = out / folder / "run.json"
-        if file.is_file() and arm.evaluation == "eval":
-            run = read_json(file)
-            times.append(run["seconds"])
-            costs |= {key: run[key] for key in ("iteration", "threads", "machine")}
-    if times:
-        costs["train_seconds"] = float(np.mean(times))
-    return costs
-
-
-def render(values: Mapping[str, Any]) -> str:
-    """Render the numbers of a study as a Markdown table with its reading."""
-    lines = [
-        f"Protocol {values['protocol']['name']} (`{values['protocol_hash']}`), sterna "
-        f"{values['version']}; weights selected on {values['selection_split']}, scored once on "
-        "val_unseen. ± is the standard error over seeds where there are several, else over "
-        "episodes clustered by path.",
-        "",
-        "| agent | parameters | without word table | seeds | SR | SPL | OSR | NE (m) | TL (m) | "
-        "val_seen SR | training |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-        *(_row(row) for row in values["rows"]),
-        "",
-        "Paired by episode on val_unseen (seeds averaged first):",
-        "",
-        "| difference | SR | s.e. by path | by scan | over seeds | SPL | s.e. by path |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, scores in values["paired_differences_val_unseen"].items():
-        sr, spl = scores["SR"], scores["SPL"]
-        cells = [
-            f"{100 * sr['mean']:+.2f}",
-            _points(sr["path_error"]),
-            _points(sr["scan_error"]),
-            _points(sr.get("seed_error")),
-            f"{100 * spl['mean']:+.2f}",
-            _points(spl["path_error"]),
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    by_name = {row["name"]: row for row in values["rows"]}
-    kept, whole = (by_name[name]["val_unseen"]["SR"]["mean"] for name in ("distilled", "teacher"))
-    size, full = (by_name[name]["parameters"] for name in ("distilled", "teacher"))
-    lines += [
-        "",
-        f"The distilled student keeps {100 * kept / whole:.1f}% of the teacher's SR with "
-        f"{100 * size / full:.2f}% of its parameters.",
-    ]
-    return "\n".join(lines)
-
-
-def _points(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _row(row: Mapping[str, Any]) -> str:
-    scores = row["val_unseen"]
-
-    def rate(name: str) -> str:
-        score = scores[name]
-        error = score["seed_error"] if score["seed_error"] is not None else score["path_error"]
-        return f"{100 * score['mean']:.2f} ± {100 * error:.2f}"
-
-    counts = [f"{row[k]:,}" if k in row else "-" for k in _COUNTS]
-    minutes = f"{row['train_seconds'] / 60:.0f} min" if "train_seconds" in row else "-"
-    cells = [
-        row["label"],
-        *counts,
-        str(row["seeds"]),
-        rate("SR"),
-        rate("SPL"),
-        f"{100 * scores['OSR']['mean']:.2f}",
-        f"{scores['NE']['mean']:.2f}",
-        f"{scores['TL']['mean']:.2f}",
-        f"{100 * row['val_seen']['SR']['mean']:.2f}",
-        minutes,
-    ]
-    return "| " + " | ".join(cells) + " |"
-
-
-_COUNTS = ("parameters", "parameters_without_word_table")

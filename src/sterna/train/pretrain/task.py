@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import OBJECT, Panoramas
 from sterna.errors import InputError
+from sterna.models.agent import TextReader
 from sterna.models.pretraining import (
     TASKS,
     PretrainModel,
@@ -82,6 +83,9 @@ class PretrainConfig:
     """Where walks end."""
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     """What is hidden."""
+    frozen_language_layers: int = 0
+    """Lowest language layers (and word embeddings) that keep their first weights, as in
+    imitation."""
 
 
 class PretrainTask(nn.Module):
@@ -108,6 +112,8 @@ class PretrainTask(nn.Module):
         self._logits = (
             None if view_logits is None else view_logits.reshape(-1, view_logits.shape[-1])
         )
+        for parameter in TextReader(model.policy, config.frozen_language_layers).parameters():
+            parameter.requires_grad_(False)
         self._check()
 
     @property

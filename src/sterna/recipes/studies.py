@@ -1,0 +1,431 @@
+"""The studies by name: the tables of MiniVLN with their controls, and two smaller ones.
+
+Every minivln study trains in the same folders, so that rows which tables share are trained once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sterna.errors import InputError
+from sterna.files import read_json
+from sterna.recipes.config import (
+    DistillRun,
+    PretrainRun,
+    Stage1Run,
+    StartConfig,
+    TrainConfig,
+)
+from sterna.recipes.pretraining import text_pretraining, text_stage1, toy_pretraining, toy_stage1
+from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
+from sterna.recipes.study import RANDOM, Job, Study
+from sterna.recipes.tables import Arm
+
+PRETRAINED, TEACHER = "teacher-pretrained", "teacher"
+_LONGER = "none-longer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The four recipes that a MiniVLN study is made of."""
+
+    pretrained: Callable[[], PretrainRun]
+    teacher: Callable[[], TrainConfig]
+    stage1: Callable[[], Stage1Run]
+    stage2: Callable[[], DistillRun]
+
+
+def _study_teacher() -> TrainConfig:
+    base = text_teacher()
+    return replace(base, loop=replace(base.loop, iterations=1600, warm_start=100, eval_every=800))
+
+
+def _study_student() -> DistillRun:
+    """The text student after pre-training: no first lessons, fewer steps."""
+    base = text_student()
+    loop = replace(base.loop, iterations=1500, warm_start=100, eval_every=750, save_every=250)
+    return replace(base, loop=loop, distill=replace(base.distill, lessons=0))
+
+
+def _toy_student() -> DistillRun:
+    base = toy_student()
+    return replace(base, model=replace(base.model, heads=toy_teacher().model.heads))
+
+
+SCALES = {
+    "text": Scale(
+        pretrained=text_pretraining,
+        teacher=_study_teacher,
+        stage1=text_stage1,
+        stage2=_study_student,
+    ),
+    "toy": Scale(
+        pretrained=toy_pretraining, teacher=toy_teacher, stage1=toy_stage1, stage2=_toy_student
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a study is asked for.
+
+    `views`, `iterations` override the recipes'; `given` are saved policies in place of trainings
+    (``teacher``, ``teacher-pretrained``).
+    """
+
+    out: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    views: str | None = None
+    iterations: int | None = None
+    scale: str = "text"
+    given: Mapping[str, Path] = field(default_factory=dict)
+
+
+def make_study(name: str, options: Options) -> Study:
+    """Return the study called `name`, one of `STUDIES`."""
+    if name not in STUDIES:
+        raise InputError(f"study {name!r} is unknown; choose one of {', '.join(STUDIES)}")
+    if not options.seeds:
+        raise InputError("study: give at least one seed")
+    return STUDIES[name](name, options)
+
+
+# --- one row of students -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Student:
+    """A row of students: what it began with, what it hears in stage 2, how else it differs."""
+
+    name: str
+    label: str
+    taught: bool
+    """Pre-trained beside the teacher (stage 1)."""
+    hears: bool
+    """Fine-tuned beside the teacher (stage 2)."""
+    change: Callable[[DistillRun], DistillRun] | None = None
+
+
+def _distill(**values: Any) -> Callable[[DistillRun], DistillRun]:
+    return lambda run: replace(run, distill=replace(run.distill, **values))
+
+
+def _weighted(factor: float) -> Callable[[DistillRun], DistillRun]:
+    return lambda run: replace(
+        run, distill=replace(run.distill, weight=factor * run.distill.weight)
+    )
+
+
+_NONE = _Student(name="none", label="student, no distillation", taught=False, hears=False)
+_BOTH = _Student(name="both", label="student, both stages", taught=True, hears=True)
+_STAGES = (
+    _NONE,
+    _Student(name="stage1", label="student, stage 1 only", taught=True, hears=False),
+    _Student(name="stage2", label="student, stage 2 only", taught=False, hears=True),
+    _BOTH,
+)
+_LOSSES = (
+    _NONE,
+    *(
+        _Student(
+            name=f"both-{name}",
+            label=f"student, {label}",
+            taught=True,
+            hears=True,
+            change=_distill(**terms),
+        )
+        for name, label, terms in (
+            ("no-text", "pano + fuse (no txt)", {"text": False}),
+            ("no-panorama", "txt + fuse (no pano)", {"panorama": False}),
+            ("no-fuse", "txt + pano (no fuse)", {"fuse": False}),
+            ("fuse-only", "fuse only", {"text": False, "panorama": False}),
+        )
+    ),
+    replace(_BOTH, label="student, txt + pano + fuse"),
+)
+_WEIGHTS = (
+    _NONE,
+    *(
+        _Student(
+            name=f"both-weight-{name}",
+            label=f"student, KDWeight x {factor:g}",
+            taught=True,
+            hears=True,
+            change=_weighted(factor),
+        )
+        for name, factor in (("low", 0.1), ("high", 10.0))
+    ),
+    replace(_BOTH, label="student, KDWeight x 1"),
+)
+
+
+class _Minivln:
+    """Builds the trainings of MiniVLN studies; the same row always has the same folders."""
+
+    def __init__(self, options: Options) -> None:
+        if options.scale not in SCALES:
+            raise InputError(
+                f"scale {options.scale!r} is unknown; choose one of {', '.join(SCALES)}"
+            )
+        self.options, self.scale = options, SCALES[options.scale]
+        self.jobs: dict[str, Job] = {}
+
+    def _add(self, folder: str, config: Callable[[], Any], *needs: str) -> str:
+        asked = tuple(need for need in needs if need not in self.options.given)
+        self.jobs.setdefault(folder, Job(folder=folder, config=config, needs=asked))
+        return folder
+
+    def _best(self, folder: str) -> Path:
+        return self.options.given.get(folder, self.options.out / folder / "best")
+
+    def _sized(self, config: Any, seed: int, *, blind: bool) -> Any:
+        loop, data = replace(config.loop, seed=seed), config.data
+        if self.options.iterations is not None:
+            share = loop.warm_start / loop.iterations
+            loop = replace(
+                loop,
+                iterations=self.options.iterations,
+                warm_start=round(share * self.options.iterations),
+            )
+        data = replace(data, views=self.options.views or data.views, blind=blind)
+        return replace(config, loop=loop, data=data)
+
+    def data(self) -> Any:
+        """The data that all runs read."""
+        return self._sized(self.scale.teacher(), 0, blind=False).data
+
+    def teacher(self, *, blind: bool = False) -> str:
+        """Add the teacher: pre-trained, then fine-tuned."""
+        end = "-blind" * blind
+        before = self._add(
+            PRETRAINED + end, lambda: self._sized(self.scale.pretrained(), 0, blind=blind)
+        )
+
+        def config() -> TrainConfig:
+            run: TrainConfig = self._sized(self.scale.teacher(), 0, blind=blind)
+            return replace(run, start=StartConfig(weights=self._best(before)))
+
+        return self._add(TEACHER + end, config, before)
+
+    def pretrained(self, seed: int, *, taught: bool, blind: bool = False) -> str:
+        """Add a student's pre-training, alone or beside the teacher (stage 1)."""
+        end = "-blind" * blind
+        source = PRETRAINED + end
+
+        def config() -> Stage1Run:
+            run: Stage1Run = self._sized(self.scale.stage1(), seed, blind=blind)
+            if taught:
+                return replace(run, teacher=self._best(source))
+            return replace(run, distill=replace(run.distill, weight=0.0))
+
+        name = f"pretrained-{'taught' if taught else 'alone'}{end}-{seed}"
+        return self._add(name, config, *([source] if taught else []))
+
+    def _fine_tuned(self, row: _Student, seed: int, before: str, *, blind: bool) -> DistillRun:
+        run: DistillRun = self._sized(self.scale.stage2(), seed, blind=blind)
+        run = replace(run, start=StartConfig(weights=self._best(before)))
+        run = row.change(run) if row.change is not None else run
+        if row.hears:
+            return replace(run, teacher=self._best(TEACHER + "-blind" * blind))
+        return replace(run, distill=replace(run.distill, weight=0.0))
+
+    def student(self, row: _Student, seed: int, *, blind: bool = False) -> tuple[str, str]:
+        """Add a student of a row; return its folder and that of its pre-training."""
+        end = "-blind" * blind
+        before = self.pretrained(seed, taught=row.taught, blind=blind)
+        folder = self._add(
+            f"{row.name}{end}-{seed}",
+            lambda: self._fine_tuned(row, seed, before, blind=blind),
+            before,
+            *([TEACHER + end] if row.hears else []),
+        )
+        return folder, before
+
+    def longer(self, seed: int) -> tuple[str, str]:
+        """Add the student without a teacher that trains as many seconds as `both` did."""
+        none, before = self.student(_NONE, seed)
+        both, taught = self.student(_BOTH, seed)
+        folder = f"{_LONGER}-{seed}"
+
+        def config() -> DistillRun:
+            run = self._fine_tuned(_NONE, seed, before, blind=False)
+            started = self.options.out / folder / "recipe.json"
+            if started.is_file():  # a resumed run keeps the length it began with
+                longer = int(read_json(started)["loop"]["iterations"])
+            else:
+                own, plain = self._seconds(none), self._seconds(before)
+                target = self._seconds(both) + self._seconds(taught) - plain
+                longer = round(run.loop.iterations * target / own)
+            return replace(run, loop=replace(run.loop, iterations=max(1, longer)))
+
+        return self._add(folder, config, none, both), before
+
+    def _seconds(self, folder: str) -> float:
+        return float(read_json(self.options.out / folder / "run.json")["seconds"])
+
+
+def _student_arm(build: _Minivln, row: _Student) -> Arm:
+    pairs = [build.student(row, seed) for seed in build.options.seeds]
+    folders, before = zip(*pairs, strict=True)
+    return Arm(name=row.name, label=row.label, folders=folders, before=before)
+
+
+def _finish(
+    name: str,
+    build: _Minivln,
+    arms: Sequence[Arm],
+    pairs: Sequence[tuple[str, str]],
+    compared: tuple[str, str] | None = None,
+) -> Study:
+    return Study(
+        name=name,
+        data=build.data(),
+        jobs=tuple(_by_seed(build)),
+        arms=tuple(arms),
+        pairs=tuple(pairs),
+        compared=compared,
+        given=build.options.given,
+    )
+
+
+def _by_seed(build: _Minivln) -> list[Job]:
+    """Order jobs so that every row has its first seed before any has its second."""
+
+    def seed(job: Job) -> int:
+        last = job.folder.rsplit("-", 1)[-1]
+        return build.options.seeds.index(int(last)) if last.isdigit() else -1
+
+    return sorted(build.jobs.values(), key=seed)
+
+
+def _teacher_arm(build: _Minivln, *, blind: bool = False) -> Arm:
+    folder = build.teacher(blind=blind)
+    before = () if build.options.given else (PRETRAINED + "-blind" * blind,)
+    label = "teacher, blind throughout" if blind else "teacher"
+    return Arm(name="blind" if blind else "teacher", label=label, folders=(folder,), before=before)
+
+
+def _stages(name: str, options: Options) -> Study:
+    """Table III: no distillation, stage 1, stage 2, both; with the controls."""
+    build = _Minivln(options)
+    arms = [
+        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        _teacher_arm(build),
+        *(_student_arm(build, row) for row in _STAGES),
+    ]
+    folders, before = zip(*(build.longer(seed) for seed in options.seeds), strict=True)
+    label = "student, no distillation, as many seconds as both stages"
+    arms.insert(3, Arm(name=_LONGER, label=label, folders=folders, before=before))
+    arms.append(_teacher_arm(build, blind=True))
+    first = options.seeds[0]
+    folder, pre = build.student(_BOTH, first, blind=True)
+    label = "student, both stages, blind throughout"
+    arms.append(Arm(name="both-blind", label=label, folders=(folder,), before=(pre,)))
+    pairs = [
+        ("stage1", "none"),
+        ("stage2", "none"),
+        ("both", "none"),
+        ("both", "stage1"),
+        ("both", "stage2"),
+        *((row, _LONGER) for row in ("stage1", "stage2", "both")),
+        ("both", "teacher"),
+        ("teacher", "blind"),
+        ("both", "both-blind"),
+    ]
+    return _finish(name, build, arms, pairs, ("both", "teacher"))
+
+
+def _table(rows: Sequence[_Student], name: str, options: Options) -> Study:
+    """Tables IV and V: rows of students beside their teacher, each against both stages."""
+    build = _Minivln(options)
+    arms = [_teacher_arm(build), *(_student_arm(build, row) for row in rows)]
+    pairs = [(row.name, "both") for row in rows if row.name != "both"]
+    return _finish(name, build, arms, pairs, ("both", "teacher"))
+
+
+# --- a teacher, its blind control, a student alone and distilled ---------------------------------
+
+
+def _pair(
+    teacher: Callable[[], TrainConfig], student: Callable[[], DistillRun]
+) -> Callable[[str, Options], Study]:
+    def make(name: str, options: Options) -> Study:
+        return _alone_and_distilled(name, options, teacher(), student())
+
+    return make
+
+
+def _alone_and_distilled(
+    name: str, options: Options, teacher: TrainConfig, student: DistillRun
+) -> Study:
+    def sized(config: Any, seed: int) -> Any:
+        loop = replace(config.loop, seed=seed)
+        if options.iterations is not None:
+            share = config.loop.warm_start / config.loop.iterations
+            loop = replace(
+                loop, iterations=options.iterations, warm_start=round(share * options.iterations)
+            )
+        data = replace(config.data, views=options.views or config.data.views)
+        return replace(config, loop=loop, data=data)
+
+    best = options.given.get(TEACHER, options.out / TEACHER / "best")
+    first = sized(teacher, 0)
+    blind = replace(first, data=replace(first.data, blind=True))
+    alone = replace(student, distill=replace(student.distill, weight=0.0))
+    taught = replace(student, teacher=best)
+    needs = () if TEACHER in options.given else (TEACHER,)
+
+    def job(folder: str, config: Any, *needs: str) -> Job:
+        return Job(folder=folder, config=lambda: config, needs=needs)
+
+    jobs = [job(TEACHER, first), job("teacher-blind", blind)]
+    for seed in options.seeds:
+        jobs.append(job(f"student-alone-{seed}", sized(alone, seed)))
+        jobs.append(job(f"student-distilled-{seed}", sized(taught, seed), *needs))
+
+    def students(kind: str) -> tuple[str, ...]:
+        return tuple(f"student-{kind}-{seed}" for seed in options.seeds)
+
+    teachers = (TEACHER,)
+    arms = (
+        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name="teacher", label="teacher", folders=teachers),
+        Arm(name="blind", label="teacher, trained blind", folders=("teacher-blind",)),
+        Arm(
+            name="permuted",
+            label="teacher, instructions permuted",
+            folders=teachers,
+            evaluation="eval-permuted",
+            permute=True,
+        ),
+        Arm(
+            name="unseeing",
+            label="teacher, views zeroed at test time",
+            folders=teachers,
+            evaluation="eval-blind",
+            blind=True,
+        ),
+        Arm(name="alone", label="student, alone", folders=students("alone")),
+        Arm(name="distilled", label="student, distilled", folders=students("distilled")),
+    )
+    return Study(
+        name=name,
+        data=first.data,
+        jobs=tuple(jobs),
+        arms=arms,
+        pairs=(("teacher", "blind"), ("distilled", "alone"), ("distilled", "teacher")),
+        compared=("distilled", "teacher"),
+        given=options.given,
+    )
+
+
+STUDIES: dict[str, Callable[[str, Options], Study]] = {
+    "r2r-text": _pair(text_teacher, text_student),
+    "toy": _pair(toy_teacher, toy_student),
+    "minivln-stages": _stages,
+    "minivln-losses": lambda name, options: _table(_LOSSES, name, options),
+    "minivln-kdweight": lambda name, options: _table(_WEIGHTS, name, options),
+}
