@@ -1,4 +1,4 @@
-"""Rows of results over seeds: means, both kinds of standard errors, paired differences, Markdown."""
+"""Rows of results over seeds: means, standard errors, paired differences, Markdown."""
 
 from __future__ import annotations
 
