@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
-from sterna.models.agent import PanoramaEncoder, TextReader
+from sterna.minivln.remembered import Remembered
+from sterna.models.agent import PanoramaEncoder
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, action_loss
@@ -52,6 +53,9 @@ class DistillConfig:
     teacher's, on random instructions and viewpoints (no trajectory, cheap)."""
     lesson_size: int = 64
     """Instructions and viewpoints of each of these steps."""
+    cache: bool = True
+    """Keep the teacher's outputs for instructions and viewpoints on disk (--data.cache), so that
+    later runs with this teacher start at once; the numbers are the same without."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -114,16 +118,19 @@ class DistillTask(ImitationTask):
         distill: DistillConfig,
         *,
         teacher_panoramas: Panoramas | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
-        """`teacher_panoramas` gives the teacher other features of the same scans (same layout)."""
+        """`teacher_panoramas` gives the teacher other features of the same scans (same layout).
+
+        `remembered` keeps the teacher's outputs; by default in memory.
+        """
         super().__init__(student, panoramas, config)
         self.distill = distill
         # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
         self._teacher = [teacher.eval().requires_grad_(False)]
         seen = teacher_panoramas or panoramas
-        self._eyes = PanoramaEncoder(teacher, seen, cache=True)
+        self.remembered = remembered or Remembered(teacher, seen)
         self._glance = PanoramaEncoder(teacher, seen, cache=False)
-        self._ears = TextReader(teacher, teacher.config.language_layers)
         width, wide = student.config.hidden_size, teacher.config.hidden_size
         self.text_map = nn.Linear(width, wide, bias=False)
         self.panorama_map = nn.Linear(width, wide, bias=False)
@@ -140,7 +147,8 @@ class DistillTask(ImitationTask):
     def _teaching(self) -> AbstractContextManager[object]:
         """Move the teacher to the student's device; return the precision that it computes in."""
         device = next(self.policy.parameters()).device
-        self.teacher.to(device)
+        if next(self.teacher.parameters()).device != device:
+            self.teacher.to(device)
         wanted = self.distill.teacher_precision
         if wanted == "run":
             return nullcontext()
@@ -150,16 +158,21 @@ class DistillTask(ImitationTask):
     def explain(self, batch: Recorded, groups: list[Bucket]) -> tuple[PackedOutput, TextMemory]:
         """Run the teacher over the student's rows."""
         with self._teaching():
-            text = self._ears(batch.episodes)
-            tokens, mask, means = self._eyes(batch.rows.node, batch.rows.pose)
+            text = self.remembered.text(batch.episodes)
+            tokens, mask, means = self.remembered.looks(batch.rows.node, batch.rows.pose)
             return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
 
+    def warm(self) -> None:
+        """Write what the teacher's folder on disk lacks (nothing where there is none)."""
+        with self._teaching():
+            self.remembered.fill()
+
     @torch.no_grad()
-    def prepare(self, batch: Recorded) -> Recorded:
+    def prepare(self, batch: Recorded, groups: list[Bucket] | None = None) -> Recorded:
         """Add the teacher's decisions to a batch, so that they are computed once."""
         if not self.distill.weight or not self.distill.fuse:
             return batch
-        taught, _ = self.explain(batch, self.groups(batch))
+        taught, _ = self.explain(batch, groups or self.groups(batch))
         logits = torch.full(batch.rows.nodes.shape, IMPOSSIBLE)
         for index, fused in taught.fused():
             logits[torch.from_numpy(index), : fused.shape[1]] = fused.to("cpu", torch.float32)
@@ -169,13 +182,13 @@ class DistillTask(ImitationTask):
     def read(self, episodes: Sequence[Episode]) -> Tensor:
         """Return the teacher's words of B instructions, [B, L, E]."""
         with self._teaching():
-            return self._ears(episodes).embeds
+            return self.remembered.words(episodes)[0]
 
     @torch.no_grad()
     def remember(self, node: Ints, pose: Ints) -> Tensor:
         """Return the teacher's panorama means at R (viewpoint, pose) pairs, [R, E], kept."""
         with self._teaching():
-            return self._eyes(node, pose)[2]
+            return self.remembered.means(node, pose)
 
     @torch.no_grad()
     def look(self, node: Ints, pose: Ints) -> Tensor:
@@ -218,7 +231,10 @@ class DistillTask(ImitationTask):
                 normalise=self.distill.normalise,
             )
         if self.distill.fuse:
-            taught = batch.taught if batch.taught is not None else self.prepare(batch).taught
+            groups = [bucket for bucket, _ in output.parts]
+            taught = (
+                batch.taught if batch.taught is not None else self.prepare(batch, groups).taught
+            )
             assert taught is not None
             parts = []
             for index, fused in output.fused():

@@ -35,7 +35,7 @@ class DataConfig:
     blind: bool = False
     """Control: view features are zeros, in training and at evaluation."""
     cache: Path | None = None
-    """Folder for embedded text observations; default ~/.cache/sterna."""
+    """Folder for embedded text observations and a teacher's outputs; default ~/.cache/sterna."""
 
     def __post_init__(self) -> None:
         """Check the values."""

@@ -146,7 +146,7 @@ def toy_student() -> DistillRun:
         loop=base.loop,
         optimizer=replace(base.optimizer, learning_rate=3e-3),
         select=base.select,
-        distill=DistillConfig(weight=0.1),
+        distill=DistillConfig(weight=0.1, cache=False),
     )
 
 

@@ -20,6 +20,7 @@ from sterna.metrics import (
     Protocol,
 )
 from sterna.minivln.lessons import give_lessons
+from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
@@ -89,7 +90,7 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
         config.optimizer,
         evaluate=score,
         keep=keep,
-        prelude=_lessons(config, task, episodes),
+        prelude=_prelude(config, task, episodes),
         config=as_json(config),
     )
     progress = trainer.run()
@@ -116,20 +117,27 @@ def _task(
     folder = config.need_teacher()
     teacher, _ = open_policy(folder)
     check_fit(teacher.config, panoramas, episodes, str(folder))
-    return DistillTask(policy, teacher, panoramas, config.imitation, config.distill)
+    kept = (
+        (config.data.cache or Path.home() / ".cache" / "sterna") if config.distill.cache else None
+    )
+    remembered = Remembered(teacher, panoramas, folder=kept, episodes=episodes)
+    return DistillTask(
+        policy, teacher, panoramas, config.imitation, config.distill, remembered=remembered
+    )
 
 
-def _lessons(
+def _prelude(
     config: TrainConfig, task: ImitationTask, episodes: Sequence[Episode]
 ) -> Callable[[Log], None] | None:
-    if not isinstance(task, DistillTask) or not task.distill.lessons:
+    if not isinstance(task, DistillTask):
         return None
     rate, seed = config.optimizer.learning_rate, config.loop.seed
 
-    def give(write: Log) -> None:
+    def prepare(write: Log) -> None:
+        task.warm()
         give_lessons(task, episodes, learning_rate=rate, seed=seed, write=write)
 
-    return give
+    return prepare
 
 
 def _notes(config: TrainConfig) -> str:
