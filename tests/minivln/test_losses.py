@@ -25,7 +25,7 @@ def test_squared_error(normalise: bool) -> None:
             wanted += float(weight[i]) * (float(teacher[i, d]) - float(student[i, d])) ** 2 / 5
             energy += float(teacher[i, d]) ** 2 / 35
     found = squared_error(student, teacher, weight, normalise=normalise)
-    assert float(found) == pytest.approx(wanted / energy if normalise else wanted, rel=1e-5)
+    assert float(found) == pytest.approx(wanted / energy if normalise else wanted, rel=1e-6)
 
 
 def test_squared_error_gives_the_teacher_no_gradient() -> None:
@@ -48,7 +48,7 @@ def test_soft_cross_entropy() -> None:
         for j in open_:
             log_student = float(student[r, j]) - math.log(total_s)
             wanted -= math.exp(float(teacher[r, j])) / total_t * log_student
-        assert float(found[r]) == pytest.approx(wanted, rel=1e-5)
+        assert float(found[r]) == pytest.approx(wanted, rel=1e-6)
 
 
 def test_equal_logits_give_the_entropy() -> None:

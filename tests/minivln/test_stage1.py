@@ -68,7 +68,7 @@ def draw(task: Stage1Task, episodes: list[Episode], name: TaskName) -> PretrainB
 
 
 def digest(model: torch.nn.Module) -> str:
-    parts = [v.numpy().tobytes() for v in model.state_dict().values()]
+    parts = [v.detach().numpy().tobytes() for v in (*model.parameters(), *model.buffers())]
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
@@ -123,10 +123,10 @@ def test_loss_is_the_sum_of_its_parts(
         hidden = mse((array(layers.hidden[0]) @ w.T)[mask], array(taught.hidden[-1])[mask])
         pairs = np.broadcast_to((mask[:, :, None] & mask[:, None])[:, None], layers.scores[0].shape)
         scores = mse(array(layers.scores[0])[pairs], array(taught.scores[-1])[pairs])
-        assert out.metrics[f"{module}_hidden"] == pytest.approx(hidden, rel=1e-5)
-        assert out.metrics[f"{module}_attention"] == pytest.approx(scores, rel=1e-5)
+        assert out.metrics[f"{module}_hidden"] == pytest.approx(hidden, rel=1e-6)
+        assert out.metrics[f"{module}_attention"] == pytest.approx(scores, rel=1e-6)
         total += hidden + scores
-    assert float(out.loss.detach()) == pytest.approx(out.metrics[name] + 0.5 * total, rel=1e-5)
+    assert float(out.loss.detach()) == pytest.approx(out.metrics[name] + 0.5 * total, rel=1e-6)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -200,14 +200,15 @@ def test_masks_and_graph_bias_are_not_in_the_scores(
 
 
 def test_teacher_stays_as_it_is(panoramas: Panoramas, episodes: list[Episode]) -> None:
-    """Trap 17: eval mode after task.train(), no gradient, not saved, same bytes after steps."""
+    """Trap 17: eval mode after task.train(), no gradient, not saved, same bytes after 100 steps."""
     task = both(panoramas).train()
     before = digest(task.teacher)
-    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3, fused=True)
     maps = copy.deepcopy(task.hidden_maps.state_dict())
-    for name in TASKS:
+    batches = [draw(task, episodes, name) for name in TASKS]
+    for number in range(100):
         optimizer.zero_grad()
-        task(draw(task, episodes, name)).loss.backward()
+        task(batches[number % len(batches)]).loss.backward()
         optimizer.step()
     assert digest(task.teacher) == before
     assert task.model.training and not any(m.training for m in task.teacher.modules())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,10 +39,12 @@ def test_biases_and_norms_do_not_decay(panoramas: Panoramas) -> None:
     assert len(adamw(task, OptimizerConfig()).param_groups) == 2
 
 
+@pytest.mark.parametrize("name", ["demonstrations", "warm_start", "replay", "memory", "pieces"])
 def test_settings_of_imitation_are_refused(
-    panoramas: Panoramas, episodes: list[Episode], tmp_path: Path
+    panoramas: Panoramas, episodes: list[Episode], tmp_path: Path, name: str
 ) -> None:
+    """They would have no effect here."""
     task: nn.Module = pretrain_task(panoramas, pretrain_model())
-    loop = LoopConfig(iterations=1, pieces=2)
-    with pytest.raises(InputError, match=r"loop\.pieces belongs to imitation"):
+    loop = replace(LoopConfig(iterations=1), **{name: 2})
+    with pytest.raises(InputError, match=rf"loop\.{name} belongs to imitation"):
         PretrainRunner(task, episodes, tmp_path, loop, OptimizerConfig())  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from sterna.train.pretrain.batch import PretrainBatch
 from sterna.train.pretrain.task import PretrainTask
 from sterna.train.schedule import OptimizerConfig
 
-_IMITATION = ("demonstrations", "warm_start", "replay", "pieces")
+_IMITATION = ("demonstrations", "warm_start", "replay", "memory", "pieces")
 """Settings of the loop that only imitation has."""
 
 
