@@ -13,7 +13,7 @@ from sterna.files import read_json
 from sterna.metrics import read_result
 from sterna.recipes.studies import Options, make_study
 from sterna.recipes.study import run_study, steps
-from sterna.recipes.tables import render
+from sterna.recipes.results import render
 
 Ran = tuple[Path, str, dict]
 
