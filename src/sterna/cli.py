@@ -96,8 +96,8 @@ def _run(
 
 def _train(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import TrainArguments
-    from sterna.recipes.r2r import TRAINING
     from sterna.recipes.runs import train
+    from sterna.recipes.tables import TRAINING
 
     about = "Train a navigator in DUET's way (teacher forcing + DAgger). Choose a recipe:"
     return _run(TrainArguments, TRAINING, "train", about, argv, train)
@@ -108,7 +108,8 @@ _NEXT = "sterna train RECIPE --start.weights {out}/best"
 
 def _pretrain(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import PretrainArguments
-    from sterna.recipes.pretraining import PRETRAINING, pretrain
+    from sterna.recipes.pretraining import pretrain
+    from sterna.recipes.tables import PRETRAINING
 
     about = (
         "Pre-train a navigator in DUET's way; then: sterna train RECIPE --start.weights RUN/best. "
@@ -119,8 +120,8 @@ def _pretrain(argv: Sequence[str]) -> int:
 
 def _distil(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import DistilArguments
-    from sterna.recipes.r2r import DISTILLING
     from sterna.recipes.runs import train
+    from sterna.recipes.tables import DISTILLING
 
     stage, rest = _stage(list(argv))
     if stage == "1":
@@ -135,7 +136,8 @@ def _distil(argv: Sequence[str]) -> int:
 
 def _distil_pretraining(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import Stage1Arguments
-    from sterna.recipes.pretraining import STAGE1, pretrain
+    from sterna.recipes.pretraining import pretrain
+    from sterna.recipes.tables import STAGE1
 
     about = (
         "Pre-train a student beside a pre-trained teacher, block by block (MiniVLN stage 1). "
@@ -166,6 +168,8 @@ class Eval(Common):
     """Split to walk."""
     views: str | None = None
     """View store; default: the one of the policy's run."""
+    objects: str | None = None
+    """Objects (REVERIE): names, none or a file; default: those of the policy's run."""
     protocol: str | None = None
     """Scoring protocol by name (default: DUET's evaluator of the task)."""
     permute: bool = False
@@ -192,7 +196,13 @@ def _eval(argv: Sequence[str]) -> int:
     root, out = _data(args.data), args.out or args.policy / _eval_folder(args)
     if args.submit:
         file = run_submit(
-            args.policy, root, args.split, out, views=args.views, batch_size=args.batch_size
+            args.policy,
+            root,
+            args.split,
+            out,
+            views=args.views,
+            objects=args.objects,
+            batch_size=args.batch_size,
         )
         _say(f"submission: {file}", {"out": str(out), "submission": str(file)}, args.json)
         return 0
@@ -201,6 +211,7 @@ def _eval(argv: Sequence[str]) -> int:
         root,
         args.split,
         views=args.views,
+        objects=args.objects,
         protocol=args.protocol,
         permute=args.permute,
         blind=args.blind,

@@ -49,6 +49,11 @@ class SeenObject:
     views: tuple[int, ...]
     boxes: tuple[Box, ...]
 
+    @property
+    def plain_name(self) -> str:
+        """The name as one writes it; files have ``#`` for a blank."""
+        return self.name.replace("#", " ")
+
 
 class Boxes:
     """All objects by viewpoint, and for every object the viewpoints that see it."""

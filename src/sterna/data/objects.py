@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,15 @@ class PlacedObjects:
     """The n objects that one viewpoint sees: `ids` [n], `features` [n, F], and where they are.
 
     `directions` [n, 2] absolute heading and elevation in radians, `sizes` [n, 2] width and height
-    in pixels of a 640 x 480 view.
+    in pixels of a 640 x 480 view, `logits` [n, K] class logits where a file holds them and they
+    were asked for.
     """
 
     ids: Ints
     features: NDArray[np.float32]
     directions: Floats
     sizes: Floats
+    logits: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -64,16 +66,25 @@ class ObjectStore:
         """All keys that have an entry."""
         return tuple(self._objects)
 
+    def blind(self) -> ObjectStore:
+        """Return the same objects at the same places with features of zeros (a control)."""
+        hidden = {
+            key: replace(placed, features=np.zeros_like(placed.features), logits=None)
+            for key, placed in self._objects.items()
+        }
+        return ObjectStore(hidden, self.size, f"{self.name}, blind")
+
 
 def read_objects(
     path: str | os.PathLike[str],
     keys: Iterable[str] | None = None,
     *,
     feature_size: int | None = None,
+    logits: bool = False,
 ) -> ObjectStore:
     """Read an object feature file in DUET's layout; `keys` limits it to some viewpoints.
 
-    `feature_size` states F where the width is no usual one (512, 768, 1024, each with or without
+    `logits` keeps the class logits behind the features, where there are some. `feature_size` states F where the width is no usual one (512, 768, 1024, each with or without
     1000 logits) and the root attribute ``feature_size`` is absent. Raises `InputError` naming file,
     key and field.
     """
@@ -90,7 +101,7 @@ def read_objects(
         for key in wanted:
             where = f"{path}: {key}"
             try:
-                objects[key], size = _read(where, file[key], size)
+                objects[key], size = _read(where, file[key], size, logits)
             except InputError:
                 raise
             except HDF5_ERRORS as error:
@@ -112,7 +123,15 @@ def write_objects(path: str | os.PathLike[str], store: ObjectStore) -> None:
                 placed = store.at(key)
                 if not len(placed):
                     continue  # as DUET's file: no objects, no dataset
-                item = file.create_dataset(key, data=placed.features)
+                columns = (
+                    [placed.features]
+                    if placed.logits is None
+                    else [
+                        placed.features,
+                        placed.logits,
+                    ]
+                )
+                item = file.create_dataset(key, data=np.concatenate(columns, axis=1))
                 item.attrs["obj_ids"] = placed.ids
                 item.attrs["directions"], item.attrs["sizes"] = placed.directions, placed.sizes
         os.replace(partial, target)
@@ -129,7 +148,7 @@ def named_objects(boxes: Boxes, encoder: Encoder, scans: Iterable[str]) -> Objec
     wanted = set(scans)
     places = [place for place in boxes.viewpoints if place[0] in wanted]
     seen = {place: boxes.visible(*place) for place in places}
-    names = sorted({_plain(thing.name) for things in seen.values() for thing in things})
+    names = sorted({thing.plain_name for things in seen.values() for thing in things})
     vectors = encoder.encode(names) if names else np.zeros((0, 1), np.float32)
     row = {name: i for i, name in enumerate(names)}
     objects = {}
@@ -138,7 +157,7 @@ def named_objects(boxes: Boxes, encoder: Encoder, scans: Iterable[str]) -> Objec
             directions, sizes = zip(*(_place(thing) for thing in things), strict=True)
             objects[f"{scan}_{viewpoint}"] = PlacedObjects(
                 ids=np.array([thing.object_id for thing in things], np.int64),
-                features=vectors[[row[_plain(thing.name)] for thing in things]],
+                features=vectors[[row[thing.plain_name] for thing in things]],
                 directions=np.array(directions),
                 sizes=np.array(sizes),
             )
@@ -167,10 +186,6 @@ def _place(thing: SeenObject) -> tuple[tuple[float, float], tuple[float, float]]
     return direction_of_pixel(thing.views[best], x + w / 2, y + h / 2), (w, h)
 
 
-def _plain(name: str) -> str:
-    return name.replace("#", " ")
-
-
 def _nothing(size: int) -> PlacedObjects:
     return PlacedObjects(
         ids=np.zeros(0, np.int64),
@@ -188,11 +203,13 @@ def _check(where: str, placed: PlacedObjects, size: int) -> None:
         if values.shape != shape or not np.isfinite(values).all():
             found = "NaN or infinity" if values.shape == shape else f"shape {values.shape}"
             raise InputError(f"{where}: {name}: expected finite values {shape}, found {found}")
+    if placed.logits is not None and not np.isfinite(placed.logits).all():
+        raise InputError(f"{where}: logits: expected finite values, found NaN or infinity")
     if len(np.unique(placed.ids)) != count or (placed.ids < 0).any():
         raise InputError(f"{where}: obj_ids: expected {count} different ids from 0 on")
 
 
-def _read(where: str, item: Any, size: int | None) -> tuple[PlacedObjects, int]:
+def _read(where: str, item: Any, size: int | None, logits: bool) -> tuple[PlacedObjects, int]:
     """Read one viewpoint; the first one settles the feature width."""
     shape = item.shape if isinstance(item, h5py.Dataset) else None
     # The shape is checked before reading: a damaged one may ask for terabytes.
@@ -203,9 +220,11 @@ def _read(where: str, item: Any, size: int | None) -> tuple[PlacedObjects, int]:
     lacking = [name for name in ("obj_ids", "directions", "sizes") if name not in item.attrs]
     if lacking:
         raise InputError(f"{where}: no attribute {lacking[0]}; is it a file of object features?")
+    more = logits and item.shape[1] > size
     placed = PlacedObjects(
         ids=_ids(where, np.asarray(item.attrs["obj_ids"])),
         features=np.asarray(item[:, :size], np.float32),
+        logits=np.asarray(item[:, size:], np.float32) if more else None,
         directions=_pairs(where, "directions", item),
         sizes=_pairs(where, "sizes", item),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,6 +82,15 @@ class Panoramas:
         self.object_size = None if objects is None else objects.size
         if objects is not None:
             self._add_objects(objects, max_objects)
+
+    def showing(self, objects: ObjectStore, *, max_objects: int | None = None) -> Panoramas:
+        """Return bare panoramas with objects put in; views are shared, not copied."""
+        if self.object_size is not None:
+            raise InputError("panoramas: they show objects already; begin with bare ones")
+        out = copy.copy(self)
+        out.object_size = objects.size
+        out._add_objects(objects, max_objects)
+        return out
 
     def _candidate_views(self, headings: Floats, elevations: Floats) -> Ints:
         atlas = self.atlas

@@ -20,10 +20,10 @@ from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.minivln.remembered import Remembered
-from sterna.models.agent import PanoramaEncoder
+from sterna.models.agent import PanoramaEncoder, object_mask
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
-from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, action_loss
+from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded
 from sterna.train.packed import Bucket, PackedOutput, navigate_packed
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Ints
@@ -43,6 +43,9 @@ class DistillConfig:
     """Eq. (7): mean squared error of the panorama means."""
     fuse: bool = True
     """Eq. (8): cross entropy of the fused navigation logits, temperature 1."""
+    objects: bool = False
+    """Not in the paper: cross entropy of the object logits, temperature 1, where objects are shown
+    (REVERIE)."""
     normalise: bool = False
     """Divide each squared error by the teacher's mean square, so that terms are of order one."""
 
@@ -73,7 +76,7 @@ class DistillConfig:
             raise InputError("distil: lessons need the text or the panorama term; switch one on")
         if not self.weight >= 0:
             raise InputError(f"distil: weight must be >= 0, found {self.weight}")
-        if self.weight and not (self.text or self.panorama or self.fuse):
+        if self.weight and not (self.text or self.panorama or self.fuse or self.objects):
             raise InputError("distil: every term is off; switch one on or set weight 0")
 
 
@@ -91,6 +94,8 @@ def squared_error(student: Tensor, teacher: Tensor, weight: Tensor, *, normalise
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
     """Return -sum_j softmax(teacher)_j log softmax(student)_j over finite slots, [R].
+
+    Each row needs a finite slot.
 
     Slots that are -inf in both are left out; a slot finite in only one of them is a
     programming error of the caller (both models must see the same map).
@@ -160,7 +165,10 @@ class DistillTask(ImitationTask):
         with self._teaching():
             text = self.remembered.text(batch.episodes)
             tokens, mask, means = self.remembered.looks(batch.rows.node, batch.rows.pose)
-            return navigate_packed(self.teacher, text, groups, tokens, mask, means), text
+            things = None
+            if self.distill.objects:
+                things = object_mask(self.remembered.panoramas, batch.rows.node, tokens.device)
+            return navigate_packed(self.teacher, text, groups, tokens, mask, means, things), text
 
     def warm(self) -> None:
         """Write what the teacher's folder on disk lacks (nothing where there is none)."""
@@ -170,13 +178,13 @@ class DistillTask(ImitationTask):
     @torch.no_grad()
     def prepare(self, batch: Recorded, groups: list[Bucket] | None = None) -> Recorded:
         """Add the teacher's decisions to a batch, so that they are computed once."""
-        if not self.distill.weight or not self.distill.fuse:
+        if not self.distill.weight or not (self.distill.fuse or self.distill.objects):
             return batch
         taught, _ = self.explain(batch, groups or self.groups(batch))
         logits = torch.full(batch.rows.nodes.shape, IMPOSSIBLE)
         for index, fused in taught.fused():
             logits[torch.from_numpy(index), : fused.shape[1]] = fused.to("cpu", torch.float32)
-        return replace(batch, taught=logits)
+        return replace(batch, taught=logits, taught_objects=_gathered(taught, len(batch.rows)))
 
     @torch.no_grad()
     def read(self, episodes: Sequence[Episode]) -> Tensor:
@@ -199,15 +207,13 @@ class DistillTask(ImitationTask):
     def forward(self, batch: Recorded) -> TaskOutput:
         """Return action loss + weight * (L_txt + L_pano + L_fuse), eq. (9)."""
         output, text, _ = self.run(batch)
-        loss, right = action_loss(output, batch)
-        metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
+        own = self.imitate(output, batch)
         if not self.distill.weight:
-            return TaskOutput(loss, metrics)
+            return own
         terms = self._terms(batch, output, text)
-        for name, term in terms.items():
-            metrics[name] = float(term.detach())
+        named = {name: float(term.detach()) for name, term in terms.items()}
         total = torch.stack(list(terms.values())).sum()
-        return TaskOutput(loss + self.distill.weight * total, metrics)
+        return TaskOutput(own.loss + self.distill.weight * total, own.metrics | named)
 
     def _terms(self, batch: Recorded, output: PackedOutput, text: TextMemory) -> dict[str, Tensor]:
         device = output.panorama_mean.device
@@ -230,11 +236,11 @@ class DistillTask(ImitationTask):
                 each_row,
                 normalise=self.distill.normalise,
             )
-        if self.distill.fuse:
+        if self.distill.fuse or self.distill.objects:
             groups = [bucket for bucket, _ in output.parts]
-            taught = (
-                batch.taught if batch.taught is not None else self.prepare(batch, groups).taught
-            )
+            batch = batch if batch.taught is not None else self.prepare(batch, groups)
+        if self.distill.fuse:
+            taught = batch.taught
             assert taught is not None
             parts = []
             for index, fused in output.fused():
@@ -242,4 +248,32 @@ class DistillTask(ImitationTask):
                 theirs = taught[rows, : fused.shape[1]].to(device)
                 parts.append((soft_cross_entropy(fused, theirs) * each_row[rows.to(device)]).sum())
             terms["fuse"] = torch.stack(parts).sum()
+        if self.distill.objects:
+            terms["objects"] = object_cross_entropy(output, batch.taught_objects, each_row)
         return terms
+
+
+def object_cross_entropy(output: PackedOutput, taught: Tensor | None, weight: Tensor) -> Tensor:
+    """Return the weighted soft cross entropy of object logits, over rows that show objects.
+
+    `taught` [R, 1+T] are the teacher's (-inf where no object stands), `weight` [R]. Zero in a world
+    without objects.
+    """
+    parts = [weight.new_zeros(())]
+    for index, mine in output.objects():
+        assert taught is not None
+        theirs = taught[torch.from_numpy(index), : mine.shape[1]].to(mine.device)
+        shown = (theirs > IMPOSSIBLE).any(1)
+        share = weight[torch.from_numpy(index).to(weight.device)][shown]
+        parts.append((soft_cross_entropy(mine[shown], theirs[shown]) * share).sum())
+    return torch.stack(parts).sum()
+
+
+def _gathered(output: PackedOutput, count: int) -> Tensor | None:
+    """Put object logits of all rows together, [R, 1+T] on the CPU; None where there are none."""
+    logits: Tensor | None = None
+    for index, found in output.objects():
+        if logits is None:
+            logits = torch.full((count, found.shape[1]), IMPOSSIBLE)
+        logits[torch.from_numpy(index)] = found.to("cpu", torch.float32)
+    return logits

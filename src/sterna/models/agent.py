@@ -151,6 +151,17 @@ def check_objects(model: DUET, panoramas: Panoramas) -> None:
         )
 
 
+def object_mask(panoramas: Panoramas, node: Ints, device: torch.device) -> Tensor | None:
+    """Mark the objects among STOP and the panorama tokens at nodes [R], [R, 1+T].
+
+    None in a world without objects.
+    """
+    if panoramas.object_size is None:
+        return None
+    is_object = panoramas.nav_types[node, : int(panoramas.lengths[node].max())] == OBJECT
+    return torch.from_numpy(np.pad(is_object, [(0, 0), (1, 0)])).to(device)
+
+
 class PanoramaEncoder:
     """Runs a model's panorama encoder over (node, pose) pairs, each distinct pair once.
 
@@ -286,20 +297,12 @@ class Agent:
             mask,
             node_features=features,
             decide=True,
-            object_mask=self._object_mask(rows, tokens.shape[1]),
+            object_mask=object_mask(self.encoder.panoramas, rows.node, self.device),
             **to_navigate(rows, self.device),
         )
         if output.object_logits is not None:
             self.objects = self._best_objects(rows, output.object_logits)
         return output
-
-    def _object_mask(self, rows: MapRows, width: int) -> Tensor | None:
-        """Mark object tokens behind STOP, [R, 1+T]; None in a world without objects."""
-        panoramas = self.encoder.panoramas
-        if panoramas.object_size is None:
-            return None
-        is_object = panoramas.nav_types[rows.node, :width] == OBJECT
-        return torch.from_numpy(np.pad(is_object, [(0, 0), (1, 0)])).to(self.device)
 
     def _best_objects(self, rows: MapRows, logits: Tensor) -> Ints:
         """Return the id of each row's best object, the first one on ties, -1 without objects."""

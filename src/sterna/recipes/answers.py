@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sterna.data.boxes import read_boxes
+from sterna.data.boxes import Boxes, read_boxes
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
 from sterna.data.r2r import read_r2r
@@ -23,13 +23,16 @@ PROTOCOL_OF_TASK = {
 _RELEASE = {name: release for release, name in RELEASES.items()}
 
 
-def read_answers(layout: Layout, task: str, split: str) -> list[Episode]:
+def read_answers(
+    layout: Layout, task: str, split: str, boxes: Boxes | None = None
+) -> list[Episode]:
     """Read a split with all that decides its scores: for REVERIE also the viewpoints that count.
 
-    Both releases of REVERIE take their goals from the boxes of the first, the only ones offered.
+    `boxes` are read where they are not given; both releases of REVERIE take their goals from the
+    boxes of the first, the only ones offered.
     """
     if task in _RELEASE:
-        boxes = read_boxes(layout.boxes)
+        boxes = boxes or read_boxes(layout.boxes)
         return read_reverie(layout.root, split, release=_RELEASE[task], boxes=boxes)
     return _read(layout, task, split)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sterna.data.reverie import RELEASES
 from sterna.errors import InputError
 from sterna.minivln.stage1 import Stage1Config
 from sterna.minivln.stage2 import DistillConfig
@@ -16,13 +17,17 @@ from sterna.train.pretrain.task import PretrainConfig
 from sterna.train.schedule import OptimizerConfig
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+Task = Literal["r2r", "r4r", "reverie", "reverie-v2"]
+"""Tasks that policies are trained for and walk."""
+GROUNDED_TASKS = tuple(RELEASES.values())
+"""Tasks that ask for an object."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Which episodes and which observations."""
 
-    task: Literal["r2r", "r4r"] = "r2r"
+    task: Task = "r2r"
     """Annotations to read."""
     views: str = "text"
     """"text": text observations, embedded once; otherwise an HDF5 file or its name in the data."""
@@ -33,14 +38,31 @@ class DataConfig:
     max_words: int = 200
     """Word pieces an instruction is cut to, [CLS] and [SEP] included."""
     blind: bool = False
-    """Control: view features are zeros, in training and at evaluation."""
+    """Control: view and object features are zeros, in training and at evaluation."""
     cache: Path | None = None
-    """Folder for embedded text observations and a teacher's outputs; default ~/.cache/sterna."""
+    """Folder for embedded text observations, names and a teacher's outputs; default
+    ~/.cache/sterna."""
+    objects: str = "names"
+    """What objects look like (REVERIE alone). "names": the sentence embedding of each name in the
+    boxes; "none": no objects; otherwise an HDF5 file or its name in the data."""
+    max_objects: int | None = None
+    """Objects of a viewpoint that training shows, its first ones; None: all. Evaluation shows all,
+    as DUET does."""
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.max_words < 2:
             raise InputError(f"data: max_words must be at least 2, found {self.max_words}")
+        if self.max_objects is not None and self.max_objects < 1:
+            raise InputError(
+                f"data: max_objects must be at least 1, found {self.max_objects}; to show none, "
+                "set objects to none"
+            )
+
+    @property
+    def grounded(self) -> bool:
+        """Whether episodes ask for an object (REVERIE)."""
+        return self.task in GROUNDED_TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +102,14 @@ class EvalConfig:
             )
 
 
+def _check_selection(data: DataConfig, loop: LoopConfig) -> None:
+    if "RGS" in loop.select_by and not data.grounded:
+        raise InputError(
+            f"loop: select_by {loop.select_by} needs a task with objects ("
+            f"{' or '.join(GROUNDED_TASKS)}), found {data.task}; choose SPL, SR, SR+SPL or last"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A training run of one policy by imitation."""
@@ -91,6 +121,10 @@ class TrainConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     select: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        """Check what depends on several parts."""
+        _check_selection(self.data, self.loop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +153,10 @@ class PretrainRun:
     loop: LoopConfig = field(default_factory=LoopConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     select: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        """Check what depends on several parts."""
+        _check_selection(self.data, self.loop)
 
 
 @dataclass(frozen=True, kw_only=True)

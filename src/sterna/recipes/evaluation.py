@@ -41,11 +41,23 @@ class _Ready:
 
 
 def _prepare(
-    folder: Path, root: Path, select: EvalConfig, views: str | None, permute: bool, blind: bool
+    folder: Path,
+    root: Path,
+    select: EvalConfig,
+    *,
+    views: str | None,
+    objects: str | None,
+    permute: bool = False,
+    blind: bool = False,
 ) -> _Ready:
     policy, run = open_policy(folder)
     config = data_config(run)
-    config = replace(config, views=views or config.views, blind=blind or config.blind)
+    config = replace(
+        config,
+        views=views or config.views,
+        objects=objects or config.objects,
+        blind=blind or config.blind,
+    )
     world = World(root, config)
     episodes = world.episodes(select.split, about=select.episodes)
     if permute:
@@ -61,6 +73,7 @@ def run_eval(
     split: str,
     *,
     views: str | None = None,
+    objects: str | None = None,
     protocol: str | None = None,
     permute: bool = False,
     blind: bool = False,
@@ -76,7 +89,9 @@ def run_eval(
     """
     rule = find_protocol(protocol) if protocol else None
     select = EvalConfig(split=split, episodes=about, batch_size=batch_size)
-    ready = _prepare(folder, root, select, views, permute, blind)
+    ready = _prepare(
+        folder, root, select, views=views, objects=objects, permute=permute, blind=blind
+    )
     if all(len(episode.path) < 2 for episode in ready.episodes):
         raise InputError(
             f"{split}: the split holds no answers to score with; --submit writes the walks alone"
@@ -112,16 +127,17 @@ def run_submit(
     out: Path,
     *,
     views: str | None = None,
+    objects: str | None = None,
     batch_size: int = 64,
 ) -> Path:
     """Walk a split and write its leaderboard file ``submit_<split>.json`` into `out`, unscored."""
     select = EvalConfig(split=split, batch_size=batch_size)
-    ready = _prepare(folder, root, select, views, permute=False, blind=False)
+    ready = _prepare(folder, root, select, views=views, objects=objects)
     with torch.inference_mode():
         agent = Agent(ready.policy, ready.panoramas)
         predictions = predict(agent, ready.panoramas, ready.episodes, batch_size=batch_size)
     file = out / f"submit_{split}.json"
-    write_submission(file, predictions)
+    write_submission(file, predictions, objects=ready.world.config.grounded)
     return file
 
 
@@ -157,8 +173,11 @@ def permuted(episodes: Sequence[Episode]) -> list[Episode]:
 def save_evaluation(
     out: Path, split: str, result: Result, predictions: list[Prediction]
 ) -> tuple[Path, Path]:
-    """Write ``result_<split>.json`` and ``submit_<split>.json`` into a folder."""
+    """Write ``result_<split>.json`` and ``submit_<split>.json`` into a folder.
+
+    Where objects were asked for (REVERIE) the latter says which was chosen.
+    """
     files = out / f"result_{split}.json", out / f"submit_{split}.json"
     write_result(files[0], result)
-    write_submission(files[1], predictions)
+    write_submission(files[1], predictions, objects="RGS" in result.scores)
     return files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,28 @@ def data_config(run: Mapping[str, Any]) -> DataConfig:
     return DataConfig(**(values | {"cache": Path(cache) if cache else None}))
 
 
+def fitted(config: DuetConfig, panoramas: Panoramas) -> DuetConfig:
+    """Return the sizes of a model that reads these views and objects."""
+    return replace(config, feature_size=panoramas.size, object_size=panoramas.object_size)
+
+
 def check_fit(
     config: DuetConfig, panoramas: Panoramas, episodes: Sequence[Episode], name: str
 ) -> None:
-    """Raise `InputError` unless a model can read these views and these word ids."""
+    """Raise `InputError` unless a model can read these views, objects and word ids."""
     if panoramas.size != config.feature_size:
         raise InputError(
             f"{name}: the policy reads features of width {config.feature_size}, the view store has "
             f"{panoramas.size}; name the store it was trained on (--views of eval)"
+        )
+    if panoramas.object_size != config.object_size:
+        read, shown = (
+            "no objects" if size is None else f"objects of width {size}"
+            for size in (config.object_size, panoramas.object_size)
+        )
+        raise InputError(
+            f"{name}: the policy reads {read}, this world shows {shown}; walk the task it was "
+            "trained on, with the objects it was trained on (--data.objects, --objects of eval)"
         )
     for episode in episodes:
         ids = episode.token_ids or ()

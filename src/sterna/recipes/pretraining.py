@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from sterna.data.episodes import Episode
+from sterna.data.objects import ObjectStore
 from sterna.data.viewfile import LOGITS
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
@@ -22,9 +23,9 @@ from sterna.models.pretrained import save_pretrained
 from sterna.models.pretraining import PretrainModel
 from sterna.models.weights import load_weights
 from sterna.recipes.config import DataConfig, EvalConfig, PretrainRun, Stage1Run
-from sterna.recipes.policies import check_fit, open_policy, policy_folder
+from sterna.recipes.policies import check_fit, fitted, open_policy, policy_folder
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import SHOWN, as_json, protocol_of, write_run
+from sterna.recipes.runs import as_json, protocol_of, shown_scores, write_run
 from sterna.recipes.start import begin
 from sterna.recipes.toyworld import WORDS
 from sterna.recipes.world import World
@@ -32,6 +33,7 @@ from sterna.train.evaluate import evaluate
 from sterna.train.loop import LoopConfig, Scores
 from sterna.train.pretrain.loop import PretrainRunner
 from sterna.train.pretrain.masking import MaskingConfig
+from sterna.train.pretrain.objects import Objects
 from sterna.train.pretrain.task import PretrainConfig, PretrainTask, TaskMix
 from sterna.train.schedule import OptimizerConfig
 
@@ -177,12 +179,15 @@ def pretrain(config: PretrainRun, root: Path, out: Path, *, threads: int | None 
     world = World(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
-    panoramas = world.panoramas([*episodes, *chosen])
-    if config.model.feature_size != panoramas.size:
-        config = replace(config, model=replace(config.model, feature_size=panoramas.size))
+    bare, objects = _seen(config, world, [*episodes, *chosen])
+    panoramas = bare if objects is None else bare.showing(objects)
+    config = replace(config, model=fitted(config.model, panoramas))
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
-    task = _task(config, policy, panoramas, world, episodes)
+    teacher = _teacher(config.need_teacher()) if _taught(config) else None
+    if teacher is not None:
+        check_fit(teacher.config, panoramas, episodes, "teacher")
+    task = _task(config, policy, teacher, bare, objects, world)
 
     def score() -> Scores:
         result, _ = evaluate(
@@ -193,7 +198,7 @@ def pretrain(config: PretrainRun, root: Path, out: Path, *, threads: int | None 
             protocol_of(config.data),
             batch_size=config.select.batch_size,
         )
-        return {name: result.scores[name].mean for name in SHOWN}
+        return shown_scores(result)
 
     def keep(name: str) -> None:
         save_pretrained(policy, out / name, notes=_notes(config))
@@ -219,21 +224,38 @@ def _taught(config: PretrainRun) -> TypeGuard[Stage1Run]:
     return isinstance(config, Stage1Run) and config.distill.weight > 0
 
 
+def _seen(
+    config: PretrainRun, world: World, episodes: Sequence[Episode]
+) -> tuple[Panoramas, ObjectStore | None]:
+    """Return panoramas without objects (pre-training puts them in itself) and the objects."""
+    bare = world.bare_panoramas(episodes)
+    masked = "mrc" in config.pretrain.mix.tasks()
+    return bare, world.objects(bare.atlas, logits=masked)
+
+
 def _task(
     config: PretrainRun,
     policy: DUET,
+    teacher: DUET | None,
     panoramas: Panoramas,
+    store: ObjectStore | None,
     world: World,
-    episodes: Sequence[Episode],
 ) -> PretrainTask:
+    keys = panoramas.atlas.keys
     logits: NDArray[np.floating] | None = None
     if "mrc" in config.pretrain.mix.tasks():
-        logits = world.views.table(panoramas.atlas.keys, logits=True)
-    model = PretrainModel(policy, image_classes=None if logits is None else LOGITS)
-    if not _taught(config):
-        return PretrainTask(model, panoramas, config.pretrain, view_logits=logits)
-    teacher = _teacher(config.need_teacher())
-    check_fit(teacher.config, panoramas, episodes, str(config.need_teacher()))
+        logits = world.views.table(keys, logits=True)
+    objects = None
+    if store is not None:
+        objects = Objects.from_store(keys, store, limit=config.data.max_objects)
+    with_classes = objects is not None and objects.logits is not None
+    model = PretrainModel(
+        policy,
+        image_classes=None if logits is None else LOGITS,
+        object_classes=LOGITS if with_classes else None,
+    )
+    if teacher is None or not _taught(config):
+        return PretrainTask(model, panoramas, config.pretrain, view_logits=logits, objects=objects)
     return Stage1Task(
         model,
         PretrainModel(teacher),
@@ -241,6 +263,7 @@ def _task(
         config.pretrain,
         config.distill,
         view_logits=logits,
+        objects=objects,
     )
 
 

@@ -14,18 +14,15 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.files import write_json
-from sterna.metrics import (
-    R2R_DUET,
-    R4R_DUET,
-    Protocol,
-)
+from sterna.metrics import Protocol, Result, find_protocol
 from sterna.minivln.lessons import give_lessons
 from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
+from sterna.recipes.answers import PROTOCOL_OF_TASK
 from sterna.recipes.config import DataConfig, DistillRun, TrainConfig
-from sterna.recipes.policies import check_fit, open_policy, policy_folder
+from sterna.recipes.policies import check_fit, fitted, open_policy, policy_folder
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
@@ -33,8 +30,8 @@ from sterna.train.imitation import ImitationTask
 from sterna.train.loop import Log, Scores, Trainer
 
 RUN_FILE = "run.json"
-SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW")
-"""Scores of the selection split that a run keeps."""
+SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
+"""Scores of the selection split that a run keeps, where its task has them."""
 
 
 def as_json(config: Any) -> dict[str, Any]:
@@ -45,7 +42,7 @@ def as_json(config: Any) -> dict[str, Any]:
 
 def protocol_of(data: DataConfig) -> Protocol:
     """Return the protocol that a task is scored with by default (DUET's evaluator)."""
-    return R4R_DUET if data.task == "r4r" else R2R_DUET
+    return find_protocol(PROTOCOL_OF_TASK[data.task])
 
 
 def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = None) -> Path:
@@ -59,8 +56,8 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     world = World(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
-    panoramas = world.panoramas([*episodes, *chosen])
-    config = _fit(config, panoramas.size)
+    panoramas, every = world.training_panoramas([*episodes, *chosen])
+    config = replace(config, model=fitted(config.model, panoramas))
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
@@ -69,13 +66,13 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     def score() -> Scores:
         result, _ = evaluate(
             policy,
-            panoramas,
+            every,
             chosen,
             connectivity,
             protocol,
             batch_size=config.select.batch_size,
         )
-        return {name: result.scores[name].mean for name in SHOWN}
+        return shown_scores(result)
 
     def keep(name: str) -> None:
         save_pretrained(policy, out / name, notes=_notes(config))
@@ -98,10 +95,9 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     return out
 
 
-def _fit(config: TrainConfig, size: int) -> TrainConfig:
-    if config.model.feature_size == size:
-        return config
-    return replace(config, model=replace(config.model, feature_size=size))
+def shown_scores(result: Result) -> Scores:
+    """Return the means that a run keeps of an evaluation of its selection split."""
+    return {name: result.scores[name].mean for name in SHOWN if name in result.scores}
 
 
 def needs_teacher(config: TrainConfig) -> TypeGuard[DistillRun]:

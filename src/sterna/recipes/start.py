@@ -49,6 +49,7 @@ def _from_weights(config: DuetConfig, start: StartConfig) -> DUET:
         found, state, _ = load_weights(start.weights, kind=kind, heads=config.heads)
         model = DUET(found)
         model.load_state_dict(state)
+    model = _with_objects(model, config)
     width = model.config.hidden_size
     if width != config.hidden_size:
         raise InputError(
@@ -86,6 +87,15 @@ def _with_branches(model: DUET, config: DuetConfig, source: str) -> DUET:
     return out
 
 
+def _with_objects(model: DUET, config: DuetConfig) -> DUET:
+    """Give a model that sees no objects a new linear and head for them, where `config` has some."""
+    if model.config.object_size is not None or config.object_size is None:
+        return model
+    out, state = DUET(replace(model.config, object_size=config.object_size)), model.state_dict()
+    out.load_state_dict(out.state_dict() | state)
+    return out
+
+
 def _fill(model: DUET, part: dict[str, Tensor]) -> None:
     state = model.state_dict()
     model.load_state_dict(state | part)
@@ -101,11 +111,14 @@ def _spread(model: DUET, deviation: float) -> None:
 def _see_captions(model: DUET, projection: Tensor) -> None:
     """Let views begin as projected captions (plus, at half strength, object names).
 
-    View features are [caption | objects] or captions alone, each as wide as the encoder.
+    View features are [caption | objects] or captions alone, each as wide as the encoder. Objects
+    whose features are that wide (embedded names) begin as captions do.
     """
     weight = model.img_embeddings.img_linear.weight
-    width = projection.shape[1]
+    width, size = projection.shape[1], model.config.object_size
     with torch.no_grad():
+        if size == width and not model.config.shared_objects:
+            model.img_embeddings.obj_linear.weight.copy_(_LOUD * projection)
         for part, strength in enumerate((_LOUD, _LOUD / 2)):
             if (part + 1) * width <= weight.shape[1]:
                 weight[:, part * width : (part + 1) * width] = strength * projection

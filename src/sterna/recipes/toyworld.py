@@ -29,6 +29,8 @@ from sterna.world.graph import NavGraph, read_graph
 COLOURS = ("red", "blue", "green", "yellow", "white", "black", "purple", "orange")
 OBJECTS = ("chair", "lamp", "bed", "table", "sofa", "plant", "clock", "mirror", "piano")
 FEATURE_SIZE = 32
+LANDMARKS_FILE = "landmarks.json"
+"""What stands where: {scan: {viewpoint: "red chair"}}."""
 _COLUMNS, _ROWS, _SPACING, _STOREY, _CAMERA = 4, 3, 2.2, 2.8, 1.5
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 _PHRASES = (
@@ -58,7 +60,7 @@ def write_toy_world(
 
     Written: ``connectivity/``, ``r2r/R2R_{train,val_seen,val_unseen}.json`` (with
     ``instr_encodings``), ``features/toy.hdf5`` (36 x 32), ``tokenizer.json`` of the words used, and
-    their vectors ``words.npy`` (see `word_table`).
+    their vectors ``words.npy`` (see `word_table`), and what stands where, ``landmarks.json``.
     `paths` is the number of training paths a house; validation has a sixth of it (seen, other paths
     of the training houses) or half of it (unseen houses). Returns the folder.
     """
@@ -70,6 +72,7 @@ def write_toy_world(
     tokenizer = toy_tokenizer()
     write_text(root / "tokenizer.json", tokenizer.to_str(pretty=True))
     np.save(root / "words.npy", word_table(), allow_pickle=False)
+    write_json(root / LANDMARKS_FILE, {house.graph.scan: _names(house) for house in houses})
     entries: dict[str, list[dict[str, Any]]] = {"train": [], "val_seen": [], "val_unseen": []}
     for index, house in enumerate(houses):
         drawn = [_entry(house, path, rng, tokenizer) for path in _paths(house.graph, rng)]
@@ -120,6 +123,10 @@ def toy_tokenizer() -> Tokenizer:
         single="[CLS] $A [SEP]", special_tokens=[(w, vocabulary[w]) for w in ("[CLS]", "[SEP]")]
     )
     return tokenizer
+
+
+def _names(house: _House) -> dict[str, str]:
+    return dict(zip(house.graph.viewpoints, map(" ".join, house.landmarks), strict=True))
 
 
 def _digest(*parts: object) -> str:

@@ -11,17 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sterna.data.boxes import Boxes, read_boxes
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
-from sterna.data.r2r import check_episodes, load_graphs, read_r2r
-from sterna.data.r4r import read_r4r
+from sterna.data.objects import ObjectStore
+from sterna.data.r2r import check_episodes, load_graphs
 from sterna.data.textobs import embed_observations, observed_scans
 from sterna.data.views import ViewStore
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.models.sentence import SentenceEncoder
 from sterna.models.tokens import Tokenizer, find_encoder
+from sterna.recipes.answers import read_answers
 from sterna.recipes.config import DataConfig
+from sterna.recipes.objects import open_objects
 from sterna.world.atlas import Atlas
 
 
@@ -47,8 +50,8 @@ class World:
 
         Raises `InputError` for a missing scan, an unknown viewpoint or a path over a non-edge.
         """
-        read = {"r2r": read_r2r, "r4r": read_r4r}[self.config.task]
-        episodes = read(self.layout.root, split)
+        boxes = self.boxes if self.config.grounded else None
+        episodes = read_answers(self.layout, self.config.task, split, boxes)
         check_episodes(episodes, load_graphs(self.layout.connectivity, episodes))
         if about is not None:
             episodes = episodes[:: max(1, round(len(episodes) / max(1, about)))]
@@ -63,6 +66,11 @@ class World:
             replace(e, token_ids=e.token_ids[:cut] if e.token_ids else tuple(next(fresh)))
             for e in episodes
         ]
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """Objects of REVERIE: their names, and from where they are seen."""
+        return read_boxes(self.layout.boxes)
 
     @cached_property
     def views(self) -> ViewStore:
@@ -89,10 +97,35 @@ class World:
             embed_observations(source, encoder, path, scans=scans)
         return path
 
-    def panoramas(self, episodes: Iterable[Episode]) -> Panoramas:
+    def bare_panoramas(self, episodes: Iterable[Episode]) -> Panoramas:
         """Lay out the scans that episodes need; `InputError` for a missing viewpoint or feature."""
         scans = {episode.scan for episode in episodes}
         return Panoramas(Atlas.load(self.layout.connectivity, scans), self.views)
+
+    def objects(self, atlas: Atlas, *, logits: bool = False) -> ObjectStore | None:
+        """Return the objects of an atlas, or None for a task without; `logits`: with class logits.
+
+        Raises `InputError` for a file of objects of other scans or of no known layout.
+        """
+        if not self.config.grounded:
+            return None
+        return open_objects(self.layout, self.config, self.boxes, atlas, logits=logits)
+
+    def panoramas(self, episodes: Iterable[Episode]) -> Panoramas:
+        """Lay out the scans that episodes need with all their objects, as evaluation shows them."""
+        return self.training_panoramas(episodes)[1]
+
+    def training_panoramas(self, episodes: Iterable[Episode]) -> tuple[Panoramas, Panoramas]:
+        """Lay out scans as training shows them and as evaluation does.
+
+        The two differ in how many objects a viewpoint shows (`DataConfig.max_objects`).
+        """
+        bare = self.bare_panoramas(episodes)
+        objects, most = self.objects(bare.atlas), self.config.max_objects
+        if objects is None:
+            return bare, bare
+        every = bare.showing(objects)
+        return (every if most is None else bare.showing(objects, max_objects=most)), every
 
     def word_vectors(self, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (word table [vocabulary, width], view projection [width, D]).

@@ -32,6 +32,7 @@ from sterna.train.experts import (
     reference_nodes,
     shortest_path_expert,
 )
+from sterna.train.grounding import grounding_loss, object_targets
 from sterna.train.packed import Bucket, PackedOutput, buckets, packed_pass
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Floats, Ints
@@ -47,6 +48,13 @@ class ImitationConfig:
     """Weight of the demonstrations beside explorations (DUET 0.2, ScaleVLN 0.15)."""
     expert: Expert = "spl"
     """Labels of explorations: shortest way over the map to the goal, or best nDTW."""
+    demonstrate: Literal["path", "expert"] = "path"
+    """What demonstrations follow: the annotated path (R2R), or expert spl to its end (REVERIE)."""
+    multi_endpoints: bool = False
+    """Each time an episode is walked, any one of its goals is its goal, and the path a shortest one
+    to it (REVERIE); off, or without goals: the end of the annotated path."""
+    grounding: float = 1.0
+    """Factor on the cross entropy of objects beside that of actions, where objects are shown."""
     max_steps: int = MAX_STEPS
     """Decisions an episode at most."""
     explore_with_dropout: bool = False
@@ -59,10 +67,14 @@ class ImitationConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.ml_weight < 0 or self.max_steps < 1 or self.buckets < 1:
+        if not min(self.ml_weight, self.grounding) >= 0 or self.max_steps < 1 or self.buckets < 1:
             raise InputError(
-                "imitation: ml_weight must be >= 0, max_steps and buckets >= 1; found "
-                f"{self.ml_weight}, {self.max_steps}, {self.buckets}"
+                "imitation: ml_weight, grounding must be >= 0, max_steps, buckets >= 1; found "
+                f"{self.ml_weight}, {self.grounding}, {self.max_steps}, {self.buckets}"
+            )
+        if self.demonstrate not in ("path", "expert"):
+            raise InputError(
+                f"imitation: demonstrate must be path or expert, found {self.demonstrate!r}"
             )
         if self.expert not in ("spl", "ndtw"):
             raise InputError(f"imitation: expert must be spl or ndtw, found {self.expert!r}")
@@ -76,7 +88,7 @@ class Recorded:
     `row_share` [R] and `episode_share` [B] spread the roll-out weight evenly over its rows and over
     its episodes: the weights of means over decisions and over episodes. `taught` [R, 1+M] are a
     teacher's fused logits, where there is one that has seen the rows (on the CPU, float32, -inf
-    where closed or padded).
+    where closed or padded), `taught_objects` [R, 1+T] its object logits (-inf elsewhere).
     """
 
     episodes: tuple[Episode, ...]
@@ -86,6 +98,7 @@ class Recorded:
     row_share: Floats
     episode_share: Floats
     taught: Tensor | None = None
+    taught_objects: Tensor | None = None
 
 
 def record(
@@ -99,9 +112,9 @@ def record(
 ) -> tuple[MapRows, Ints, Walk]:
     """Walk episodes and label every decision; returns rows, labels [R] and the walk.
 
-    Without `choose` the annotated path is followed and gives the labels. Otherwise `agent` walks
-    as `choose` says, and the expert labels each state. Episodes end on the goal, whatever is
-    chosen, as in DUET's training.
+    Without `choose` demonstrations are walked, and the steps they take are the labels (see
+    `ImitationConfig.demonstrate`). Otherwise `agent` walks as `choose` says, and the expert labels
+    each state. Episodes end on the goal, whatever is chosen, as in DUET's training.
     """
     atlas = panoramas.atlas
     references = reference_nodes(atlas, episodes)
@@ -120,14 +133,19 @@ def record(
         if agent is not None:
             agent.reset(episodes, topomap, text)
 
+    def demonstrate(rows: MapRows, logits: np.ndarray) -> Ints:
+        if config.demonstrate == "path":
+            return follow_path(rows, references)
+        return shortest_path_expert(atlas, rows, goals)
+
     follow = choose is None
     done = walk(
         agent,
         GraphEnv(panoramas),
         episodes,
-        choose or (lambda rows, logits: follow_path(rows, references)),
+        choose or demonstrate,
         max_steps=max(config.max_steps, *map(len, references)) if follow else config.max_steps,
-        ends_at=at_end if follow else on_goal,
+        ends_at=at_end if follow and config.demonstrate == "path" else on_goal,
         keep=True,
         prepare=prepare if agent is not None else None,
     )
@@ -205,10 +223,18 @@ class ImitationTask(nn.Module):
     def forward(self, batch: Recorded) -> TaskOutput:
         """Return the imitation loss of recorded rows."""
         output, _, _ = self.run(batch)
+        return self.imitate(output, batch)
+
+    def imitate(self, output: PackedOutput, batch: Recorded) -> TaskOutput:
+        """Return the loss of actions, plus that of objects where they are shown."""
         loss, right = action_loss(output, batch)
-        return TaskOutput(
-            loss, {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
-        )
+        metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
+        if self.panoramas.object_size is not None and self.config.grounding:
+            targets = object_targets(self.panoramas, batch.episodes, batch.rows)
+            found = grounding_loss(output, batch, targets)
+            metrics["grounding"] = float(found.detach())
+            loss = loss + self.config.grounding * found
+        return TaskOutput(loss, metrics)
 
 
 def joined(

@@ -20,6 +20,7 @@ from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
 from sterna.train.checkpoint import load_state, save_state
+from sterna.train.grounding import aimed
 from sterna.train.imitation import ImitationTask, Recorded
 from sterna.train.log import RunLog
 from sterna.train.memory import Memory
@@ -32,6 +33,8 @@ Scores = dict[str, float]
 
 _RECALL = 1000
 """Stream of the draws that choose remembered walks."""
+_GOALS = 2000
+"""Stream of the draws that choose one of several goals."""
 
 Log = Callable[[str, int, dict[str, float]], None]
 """Takes (kind, number, values) of a log entry."""
@@ -66,8 +69,9 @@ class LoopConfig:
     """Iterations between evaluations on the selection split (and at the end)."""
     save_every: int = 500
     """Iterations between training states."""
-    select_by: Literal["SPL", "SR", "SR+SPL", "last"] = "SPL"
-    """Score of the selection split that names the best weights; last: no selection."""
+    select_by: Literal["SPL", "SR", "SR+SPL", "RGSPL", "SPL+RGSPL", "last"] = "SPL"
+    """Score of the selection split that names the best weights (RGSPL: REVERIE alone); last: no
+    selection."""
     seed: int = 0
     """Seed of weights, order, actions and dropout."""
 
@@ -302,7 +306,9 @@ class Trainer(Runner):
             return self.memory.recall(float(draw[0]))
         place = iteration if warm else loop.warm_start + turn
         shown = (self.shown if warm else self.shown_beside)[place]
-        tried = [] if warm else self.tried[place]
+        tried: list[Episode] = [] if warm else self.tried[place]
+        if self.task.config.multi_endpoints:
+            shown, tried = self._aimed(shown, tried, iteration)
         draws = uniform_draws(
             loop.seed, 3 + process, iteration, (self.task.config.max_steps, max(1, len(tried)))
         )
@@ -312,6 +318,15 @@ class Trainer(Runner):
                 batch = self.task.prepare(batch)
                 self.memory.add(batch)
         return batch
+
+    def _aimed(
+        self, shown: list[Episode], tried: list[Episode], iteration: int
+    ) -> tuple[list[Episode], list[Episode]]:
+        """Choose this iteration's goals of both batches."""
+        stream = _GOALS + self.accelerator.process_index
+        draws = uniform_draws(self.loop.seed, stream, iteration, (len(shown) + len(tried),))
+        episodes = aimed(self.task.panoramas.atlas, [*shown, *tried], draws)
+        return episodes[: len(shown)], episodes[len(shown) :]
 
 
 def _mix(*numbers: int) -> int:

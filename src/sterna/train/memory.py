@@ -53,7 +53,8 @@ def _pack(batch: Recorded) -> dict[str, Any]:
     rows = {f.name: torch.from_numpy(getattr(batch.rows, f.name)) for f in fields(MapRows)}
     arrays = {name: torch.from_numpy(getattr(batch, name)) for name in _ARRAYS}
     names = [episode.instr_id for episode in batch.episodes]
-    return {"episodes": names, "rows": rows, "taught": batch.taught, **arrays}
+    taught = {"taught": batch.taught, "taught_objects": batch.taught_objects}
+    return {"episodes": names, "rows": rows, **taught, **arrays}
 
 
 def _unpack(values: Mapping[str, Any], episodes: Mapping[str, Episode]) -> Recorded:
@@ -71,5 +72,6 @@ def _unpack(values: Mapping[str, Any], episodes: Mapping[str, Episode]) -> Recor
         episodes=tuple(episodes[name] for name in values["episodes"]),
         rows=MapRows(**{name: array(value) for name, value in values["rows"].items()}),
         taught=values["taught"],
+        taught_objects=values.get("taught_objects"),
         **{name: array(values[name]) for name in _ARRAYS},
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sterna.envs.graph_env import Panoramas
-from sterna.models.agent import look, to_navigate
+from sterna.models.agent import look, object_mask, to_navigate
 from sterna.models.duet import DUET, NavigationOutput
 from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows
@@ -103,6 +103,15 @@ class PackedOutput:
         for bucket, output in self.parts:
             yield bucket.index, output.fused
 
+    def objects(self) -> Iterator[tuple[Ints, Tensor]]:
+        """Yield (row numbers, object logits [r, 1+T]) bucket by bucket, where objects are scored.
+
+        Logits are -inf at STOP and at tokens that are no objects.
+        """
+        for bucket, output in self.parts:
+            if output.object_logits is not None:
+                yield bucket.index, output.object_logits
+
 
 def packed_pass(
     model: DUET,
@@ -118,7 +127,10 @@ def packed_pass(
     (on any device), `groups` the rows in buckets (`buckets`).
     """
     panorama = look(model, panoramas, table, rows.node, rows.pose)
-    return navigate_packed(model, text, groups, panorama.embeds, panorama.mask, panorama.mean)
+    things = object_mask(panoramas, rows.node, panorama.embeds.device)
+    return navigate_packed(
+        model, text, groups, panorama.embeds, panorama.mask, panorama.mean, things
+    )
 
 
 def navigate_packed(
@@ -128,8 +140,12 @@ def navigate_packed(
     tokens: Tensor,
     mask: Tensor,
     means: Tensor,
+    objects: Tensor | None = None,
 ) -> PackedOutput:
-    """Run the cross-modal encoders over buckets, given panorama tokens [R, T, D] and means."""
+    """Run the cross-modal encoders over buckets, given panorama tokens [R, T, D] and means.
+
+    `objects` [R, 1+T] marks object tokens (`object_mask`), where objects are to be scored.
+    """
     device, width = tokens.device, tokens.shape[-1]
     pool = torch.cat([tokens.reshape(-1, width), means.to(tokens.dtype)]).float()
     parts = []
@@ -149,6 +165,7 @@ def navigate_packed(
             mask.index_select(0, index),
             node_features=features,
             decide=True,
+            object_mask=None if objects is None else objects.index_select(0, index),
             **to_navigate(bucket.rows, device),
         )
         parts.append((bucket, output))

@@ -40,6 +40,9 @@ def _take(batch: Recorded, group: np.ndarray) -> Recorded:
         taught=None
         if batch.taught is None
         else batch.taught[torch.from_numpy(rows), : chosen.nodes.shape[1]],
+        taught_objects=None
+        if batch.taught_objects is None
+        else batch.taught_objects[torch.from_numpy(rows)],
     )
 
 

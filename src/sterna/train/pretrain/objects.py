@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sterna.data.objects import ObjectStore
 from sterna.errors import InputError
 from sterna.world.geometry import Floats, Ints, angle_features
 
@@ -80,6 +81,20 @@ class Objects:
             if with_logits
             else None,
         )
+
+    @staticmethod
+    def from_store(keys: Sequence[str], store: ObjectStore, *, limit: int | None = None) -> Objects:
+        """Put the objects of a store together in the order of `keys`; see `of`."""
+        nodes = {}
+        for key in store.keys:
+            placed = store.at(key)
+            nodes[key] = NodeObjects(
+                ids=[str(number) for number in placed.ids.tolist()],
+                features=placed.features,
+                locations=object_locations(*placed.directions.T, *placed.sizes.T),
+                logits=placed.logits,
+            )
+        return Objects.of(keys, nodes, limit=limit)
 
     @property
     def size(self) -> int:
