@@ -11,9 +11,9 @@ import pytest
 from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.metrics import read_result
+from sterna.recipes.results import render
 from sterna.recipes.studies import Options, make_study
 from sterna.recipes.study import run_study, steps
-from sterna.recipes.results import render
 
 Ran = tuple[Path, str, dict]
 

@@ -21,8 +21,8 @@ from sterna.recipes.config import (
 )
 from sterna.recipes.pretraining import text_pretraining, text_stage1, toy_pretraining, toy_stage1
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.study import RANDOM, Job, Study
 from sterna.recipes.results import Arm
+from sterna.recipes.study import RANDOM, Job, Study
 
 PRETRAINED, TEACHER = "teacher-pretrained", "teacher"
 _LONGER = "none-longer"

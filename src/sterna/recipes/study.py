@@ -23,8 +23,8 @@ from sterna.recipes.baselines import RandomPolicy
 from sterna.recipes.config import DataConfig, PretrainRun, TrainConfig
 from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pretraining import pretrain
-from sterna.recipes.runs import RUN_FILE, protocol_of, train
 from sterna.recipes.results import Arm, render, summarise
+from sterna.recipes.runs import RUN_FILE, protocol_of, train
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 
