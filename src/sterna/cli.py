@@ -74,15 +74,21 @@ def _run(
     prog: str,
     description: str,
     argv: Sequence[str],
-    work: Callable[..., Path],
+    prepare: Callable[..., Any],
     following: str = "sterna eval {out} --split val_unseen",
 ) -> int:
     from sterna.recipes.arguments import choices, configured
     from sterna.recipes.options import use_threads
+    from sterna.recipes.plan import plan_run
+    from sterna.recipes.runs import finish
 
-    args = _parse(choices(kind, recipes), argv, prog, description)
+    args = _parse(choices(kind, recipes), _recipe_first(argv), prog, description)
     use_threads(args.threads)
-    out = work(configured(args), _data(args.data), args.out, threads=args.threads)
+    config, root, out = configured(args), _data(args.data), args.out
+    if args.plan:
+        _say(*plan_run(prepare, config, root), args.json)
+        return 0
+    finish(prepare(config, root, out), out, threads=args.threads)
     run = json.loads((out / "run.json").read_text("utf-8"))
     text = (
         f"{out}: {run['iteration']} iterations in {run['seconds']:.0f} s, best weights of "
@@ -94,13 +100,26 @@ def _run(
     return 0
 
 
+def _recipe_first(argv: Sequence[str]) -> list[str]:
+    """Let `--recipe NAME` name the recipe as well as NAME in front."""
+    words = list(argv)
+    for place, word in enumerate(words):
+        if word == "--recipe" or word.startswith("--recipe="):
+            end = place + 1 + (word == "--recipe")
+            name = word.removeprefix("--recipe").removeprefix("=") or "".join(
+                words[place + 1 : end]
+            )
+            return [name, *words[:place], *words[end:]]
+    return words
+
+
 def _train(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import TrainArguments
-    from sterna.recipes.runs import train
+    from sterna.recipes.runs import prepare
     from sterna.recipes.tables import TRAINING
 
     about = "Train a navigator in DUET's way (teacher forcing + DAgger). Choose a recipe:"
-    return _run(TrainArguments, TRAINING, "train", about, argv, train)
+    return _run(TrainArguments, TRAINING, "train", about, argv, prepare)
 
 
 _NEXT = "sterna train RECIPE --start.weights {out}/best"
@@ -108,19 +127,19 @@ _NEXT = "sterna train RECIPE --start.weights {out}/best"
 
 def _pretrain(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import PretrainArguments
-    from sterna.recipes.pretraining import pretrain
+    from sterna.recipes.pretraining import prepare
     from sterna.recipes.tables import PRETRAINING
 
     about = (
         "Pre-train a navigator in DUET's way; then: sterna train RECIPE --start.weights RUN/best. "
         "Choose a recipe:"
     )
-    return _run(PretrainArguments, PRETRAINING, "pretrain", about, argv, pretrain, _NEXT)
+    return _run(PretrainArguments, PRETRAINING, "pretrain", about, argv, prepare, _NEXT)
 
 
 def _distil(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import DistilArguments
-    from sterna.recipes.runs import train
+    from sterna.recipes.runs import prepare
     from sterna.recipes.tables import DISTILLING
 
     stage, rest = _stage(list(argv))
@@ -131,12 +150,12 @@ def _distil(argv: Sequence[str]) -> int:
         "--distill.weight 0 trains the student alone. --stage 1: distil pre-training, block by "
         "block (--stage 1 --help teaches it). Choose a recipe:"
     )
-    return _run(DistilArguments, DISTILLING, "distil", about, rest, train)
+    return _run(DistilArguments, DISTILLING, "distil", about, rest, prepare)
 
 
 def _distil_pretraining(argv: Sequence[str]) -> int:
     from sterna.recipes.arguments import Stage1Arguments
-    from sterna.recipes.pretraining import pretrain
+    from sterna.recipes.pretraining import prepare
     from sterna.recipes.tables import STAGE1
 
     about = (
@@ -144,7 +163,7 @@ def _distil_pretraining(argv: Sequence[str]) -> int:
         "--distill.weight 0 trains the student alone. Choose a recipe:"
     )
     following = _NEXT.replace("train", "distil", 1)
-    return _run(Stage1Arguments, STAGE1, "distil --stage 1", about, argv, pretrain, following)
+    return _run(Stage1Arguments, STAGE1, "distil --stage 1", about, argv, prepare, following)
 
 
 def _stage(argv: list[str]) -> tuple[str, list[str]]:

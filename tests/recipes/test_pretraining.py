@@ -78,14 +78,14 @@ def test_stopped_and_continued_equals_unbroken(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = Runner._iterate
+    whole = Runner.step
 
     def stopping(runner: Runner, iteration: int) -> object:
         if iteration == 5:  # state was saved after four
             raise KeyboardInterrupt
         return whole(runner, iteration)
 
-    monkeypatch.setattr(Runner, "_iterate", stopping)
+    monkeypatch.setattr(Runner, "step", stopping)
     assert pretrain(capsys, toy_house, tmp_path).code == 130
     monkeypatch.undo()
     torch.rand(5)  # a resumed process has another history of the global generator
@@ -152,5 +152,5 @@ def test_bad_input(
 def test_help_teaches_both_stages(capsys: Capture) -> None:
     two, one = (sterna(capsys, "distil", *words, "--help").out for words in ((), ("--stage", "1")))
     assert "stage 2" in two and "--stage 1" in two
-    assert "stage 1" in one and "minivln-r2r" in one
+    assert "stage 1" in one and "minivln-r2r-scalevln" in one
     assert "pretrain" in sterna(capsys, "--help").out

@@ -46,14 +46,14 @@ def test_stopped_and_continued_equals_unbroken(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = Trainer._iterate
+    whole = Trainer.step
 
     def stopping(trainer: Trainer, iteration: int) -> object:
         if iteration == 3:
             raise KeyboardInterrupt
         return whole(trainer, iteration)
 
-    monkeypatch.setattr(Trainer, "_iterate", stopping)
+    monkeypatch.setattr(Trainer, "step", stopping)
     stopped = train_tiny(capsys, toy_house, tmp_path)
     assert stopped.code == 130 and "the same command continues" in stopped.err
     assert not (tmp_path / "run.json").exists() and not (tmp_path / LAST).exists()

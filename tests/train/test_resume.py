@@ -47,14 +47,14 @@ class StoppedError(Exception):
 
 def run_until(trainer: Trainer, iteration: int) -> None:
     """Run and fail before an iteration."""
-    iterate = trainer._iterate
+    iterate = trainer.step
 
     def failing(number: int) -> Any:
         if number == iteration:
             raise StoppedError
         return iterate(number)
 
-    trainer._iterate = failing  # type: ignore[method-assign]
+    trainer.step = failing  # type: ignore[method-assign]
     with pytest.raises(StoppedError):
         trainer.run()
 

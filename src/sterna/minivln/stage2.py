@@ -175,6 +175,11 @@ class DistillTask(ImitationTask):
         with self._teaching():
             self.remembered.fill()
 
+    def reading_time(self, episodes: Sequence[Episode], some: int) -> float:
+        """Return the seconds that `warm` would take for `episodes`, measured on some of it."""
+        with self._teaching():
+            return self.remembered.filling_time(episodes, some)
+
     @torch.no_grad()
     def prepare(self, batch: Recorded, groups: list[Bucket] | None = None) -> Recorded:
         """Add the teacher's decisions to a batch, so that they are computed once."""

@@ -23,6 +23,9 @@ class RunArguments(Common):
     """Seed of weights, order, actions and dropout (short for --loop.seed)."""
     iterations: int | None = None
     """Optimiser steps (short for --loop.iterations)."""
+    plan: bool = False
+    """Measure a few iterations here, print memory, time per iteration and total time; start
+    nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,7 +133,8 @@ class DistillRun(TrainConfig):
 
     distill: DistillConfig = field(default_factory=DistillConfig)
     teacher: Path | None = None
-    """Saved policy of the teacher (the folder `best` or `last` of its run)."""
+    """The teacher: a saved policy (the folder `best` or `last` of its run), or a published
+    checkpoint."""
 
     def need_teacher(self) -> Path:
         """Return the teacher's folder; `InputError` if none was named."""

@@ -14,6 +14,7 @@ from sterna.files import read_json
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
 from sterna.models.pretrained import from_pretrained
+from sterna.models.weights import Kind, load_weights
 from sterna.recipes.config import DataConfig
 
 
@@ -43,6 +44,27 @@ def open_policy(folder: Path) -> tuple[DUET, dict[str, Any]]:
                 raise InputError(f"{run / 'recipe.json'}: expected a run's configuration")
             return from_pretrained(policy), recipe
     return from_pretrained(policy), {}
+
+
+def check_teacher(path: Path) -> None:
+    """Raise `InputError` unless a teacher lies at `path`: a policy, a run, or a checkpoint file."""
+    if not path.is_file():
+        policy_folder(path)
+
+
+def open_teacher(path: Path, *, branches: bool = False) -> DUET:
+    """Open a teacher: a saved policy, a run (its ``best``), or a published checkpoint file.
+
+    `branches` keeps the text branches of a pre-training checkpoint.
+    """
+    check_teacher(path)
+    if path.is_dir():
+        return open_policy(path)[0]
+    kind: Kind = "pretraining" if branches else "navigation"
+    sizes, state, _ = load_weights(path, kind=kind)
+    teacher = DUET(sizes)
+    teacher.load_state_dict(state)
+    return teacher
 
 
 def data_config(run: Mapping[str, Any]) -> DataConfig:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
-from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from sterna.data.episodes import Episode
@@ -19,18 +18,16 @@ from sterna.errors import InputError
 from sterna.minivln.stage1 import Stage1Config, Stage1Task
 from sterna.models.duet import DUET
 from sterna.models.presets import preset
-from sterna.models.pretrained import save_pretrained
-from sterna.models.pretraining import PretrainModel
+from sterna.models.pretraining import PretrainModel, load_heads
 from sterna.models.weights import load_weights
 from sterna.recipes.config import DataConfig, EvalConfig, PretrainRun, Stage1Run
-from sterna.recipes.policies import check_fit, fitted, open_policy, policy_folder
+from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teacher
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import as_json, protocol_of, shown_scores, write_run
+from sterna.recipes.runs import Ready, finish, ready
 from sterna.recipes.start import begin
 from sterna.recipes.toyworld import WORDS
 from sterna.recipes.world import World
-from sterna.train.evaluate import evaluate
-from sterna.train.loop import LoopConfig, Scores
+from sterna.train.loop import LoopConfig
 from sterna.train.pretrain.loop import PretrainRunner
 from sterna.train.pretrain.masking import MaskingConfig
 from sterna.train.pretrain.objects import Objects
@@ -159,7 +156,7 @@ PRETRAINING = {
     "toy-teacher": toy_pretraining,
 }
 STAGE1 = {
-    "minivln-r2r": minivln_r2r,
+    "minivln-r2r-scalevln": minivln_r2r,
     "text-student": text_stage1,
     "toy-student": toy_stage1,
 }
@@ -172,10 +169,15 @@ def pretrain(config: PretrainRun, root: Path, out: Path, *, threads: int | None 
     --start.weights` takes), ``run.json``, ``log.jsonl`` and ``state.pt``. Weights are selected by
     navigating the selection split as they are.
     """
+    return finish(prepare(config, root, out), out, threads=threads)
+
+
+def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
+    """Read all that `pretrain` needs."""
     if not config.model.lang2visn:
         raise InputError("pre-training: the model needs text branches; set --model.lang2visn")
-    if _taught(config) and config.need_teacher().is_dir():
-        policy_folder(config.need_teacher())  # before minutes are spent on reading data
+    if _taught(config):
+        check_teacher(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
@@ -184,40 +186,22 @@ def pretrain(config: PretrainRun, root: Path, out: Path, *, threads: int | None 
     config = replace(config, model=fitted(config.model, panoramas))
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
-    teacher = _teacher(config.need_teacher()) if _taught(config) else None
+    teacher = _teacher(config) if _taught(config) else None
     if teacher is not None:
         check_fit(teacher.config, panoramas, episodes, "teacher")
-    task = _task(config, policy, teacher, bare, objects, world)
-
-    def score() -> Scores:
-        result, _ = evaluate(
-            policy,
-            panoramas,
-            chosen,
-            world.layout.connectivity,
-            protocol_of(config.data),
-            batch_size=config.select.batch_size,
-        )
-        return shown_scores(result)
-
-    def keep(name: str) -> None:
-        save_pretrained(policy, out / name, notes=_notes(config))
-
-    # accelerate keeps one precision a process.
-    AcceleratorState._reset_state()
-    runner = PretrainRunner(
-        task,
-        episodes,
+    return ready(
+        PretrainRunner,
+        _task(config, policy, teacher, bare, objects, world),
+        policy,
+        config,
         out,
-        config.loop,
-        config.optimizer,
-        evaluate=score,
-        keep=keep,
-        config=as_json(config),
+        world=world,
+        seen=panoramas,
+        episodes=episodes,
+        chosen=chosen,
+        notes=_notes(config),
+        teacher=teacher,
     )
-    progress = runner.run()
-    write_run(out, config, progress_values=vars(progress), threads=threads)
-    return out
 
 
 def _taught(config: PretrainRun) -> TypeGuard[Stage1Run]:
@@ -254,6 +238,10 @@ def _task(
         image_classes=None if logits is None else LOGITS,
         object_classes=LOGITS if with_classes else None,
     )
+    weights = config.start.weights
+    if weights is not None and weights.is_file():  # a published checkpoint brings its task heads
+        _, _, report = load_weights(weights, kind="pretraining")
+        load_heads(model, report.heads, str(weights))
     if teacher is None or not _taught(config):
         return PretrainTask(model, panoramas, config.pretrain, view_logits=logits, objects=objects)
     return Stage1Task(
@@ -267,14 +255,9 @@ def _task(
     )
 
 
-def _teacher(path: Path) -> DUET:
-    """Open a saved policy or a published pre-training checkpoint; it must have text branches."""
-    if path.is_dir():
-        teacher, _ = open_policy(path)
-    else:
-        sizes, state, _ = load_weights(path, kind="pretraining")
-        teacher = DUET(sizes)
-        teacher.load_state_dict(state)
+def _teacher(config: Stage1Run) -> DUET:
+    path = config.need_teacher()
+    teacher = open_teacher(path, branches=True)
     if not teacher.config.lang2visn:
         raise InputError(
             f"{path}: a navigator without text branches cannot teach stage 1; give the run of "

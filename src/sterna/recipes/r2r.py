@@ -157,7 +157,7 @@ TRAINING = {
     "toy-teacher": toy_teacher,
 }
 DISTILLING = {
-    "minivln-r2r": minivln_r2r,
+    "minivln-r2r-scalevln": minivln_r2r,
     "text-student": text_student,
     "toy-student": toy_student,
 }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+from torch import nn
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
@@ -21,13 +22,13 @@ from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
 from sterna.recipes.answers import PROTOCOL_OF_TASK
-from sterna.recipes.config import DataConfig, DistillRun, TrainConfig
-from sterna.recipes.policies import check_fit, fitted, open_policy, policy_folder
+from sterna.recipes.config import DataConfig, DistillRun, PretrainRun, TrainConfig
+from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teacher
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
 from sterna.train.imitation import ImitationTask
-from sterna.train.loop import Log, Scores, Trainer
+from sterna.train.loop import Log, Runner, Scores, Trainer
 
 RUN_FILE = "run.json"
 SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
@@ -45,14 +46,35 @@ def protocol_of(data: DataConfig) -> Protocol:
     return find_protocol(PROTOCOL_OF_TASK[data.task])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """A run that could start: all is read, nothing is done yet."""
+
+    config: TrainConfig | PretrainRun
+    policy: DUET
+    runner: Runner
+    episodes: Sequence[Episode]
+    """What it learns from."""
+    chosen: Sequence[Episode]
+    """Episodes of the selection split."""
+    score: Callable[[Sequence[Episode]], Scores]
+    """Navigates such episodes with the weights as they are."""
+    teacher: DUET | None = None
+
+
 def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = None) -> Path:
     """Train (or distil, for a `DistillRun`) in `out`, from wherever it stopped; return `out`.
 
     Leaves ``best/`` and ``last/`` (saved policies), ``run.json`` (configuration, curve, time),
     ``log.jsonl`` and ``state.pt``.
     """
+    return finish(prepare(config, root, out), out, threads=threads)
+
+
+def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
+    """Read all that `train` needs."""
     if needs_teacher(config):
-        policy_folder(config.need_teacher())  # before minutes are spent on reading data
+        check_teacher(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
@@ -61,37 +83,81 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
-    connectivity, protocol = world.layout.connectivity, protocol_of(config.data)
+    return ready(
+        Trainer,
+        task,
+        policy,
+        config,
+        out,
+        world=world,
+        seen=every,
+        episodes=episodes,
+        chosen=chosen,
+        notes=_notes(config),
+        teacher=task.teacher if isinstance(task, DistillTask) else None,
+        prelude=_prelude(config, task, episodes),
+    )
 
-    def score() -> Scores:
+
+def ready(
+    kind: type[Runner],
+    task: nn.Module,
+    policy: DUET,
+    config: TrainConfig | PretrainRun,
+    out: Path,
+    *,
+    world: World,
+    seen: Panoramas,
+    episodes: Sequence[Episode],
+    chosen: Sequence[Episode],
+    notes: str,
+    teacher: DUET | None = None,
+    prelude: Callable[[Log], None] | None = None,
+) -> Ready:
+    """Put a task into a runner that selects weights by navigating `chosen` through `seen`."""
+
+    def score(some: Sequence[Episode]) -> Scores:
         result, _ = evaluate(
             policy,
-            every,
-            chosen,
-            connectivity,
-            protocol,
+            seen,
+            some,
+            world.layout.connectivity,
+            protocol_of(config.data),
             batch_size=config.select.batch_size,
         )
         return shown_scores(result)
 
     def keep(name: str) -> None:
-        save_pretrained(policy, out / name, notes=_notes(config))
+        save_pretrained(policy, out / name, notes=notes)
 
     # accelerate keeps one precision a process; a study trains a bf16 teacher, then fp32 students.
     AcceleratorState._reset_state()
-    trainer = Trainer(
+    runner = kind(
         task,
         episodes,
         out,
         config.loop,
         config.optimizer,
-        evaluate=score,
+        evaluate=lambda: score(chosen),
         keep=keep,
-        prelude=_prelude(config, task, episodes),
+        prelude=prelude,
         config=as_json(config),
     )
-    progress = trainer.run()
-    write_run(out, config, progress_values=vars(progress), threads=threads)
+    return Ready(
+        config=config,
+        policy=policy,
+        runner=runner,
+        episodes=episodes,
+        chosen=chosen,
+        score=score,
+        teacher=teacher,
+    )
+
+
+def finish(run: Ready, out: Path, *, threads: int | None) -> Path:
+    """Run to the end and write ``run.json``; return `out`."""
+    progress = run.runner.run()
+    write_run(out, run.config, progress_values=vars(progress), threads=threads)
     return out
 
 
@@ -111,7 +177,7 @@ def _task(
     if not needs_teacher(config):
         return ImitationTask(policy, panoramas, config.imitation)
     folder = config.need_teacher()
-    teacher, _ = open_policy(folder)
+    teacher = open_teacher(folder)
     check_fit(teacher.config, panoramas, episodes, str(folder))
     kept = (
         (config.data.cache or Path.home() / ".cache" / "sterna") if config.distill.cache else None

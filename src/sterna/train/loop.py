@@ -204,7 +204,7 @@ class Runner(ABC):
             with self.accelerator.autocast():
                 self.prelude(log.write)
         while self.progress.iteration < self.loop.iterations:
-            output, norm = self._iterate(self.progress.iteration)
+            output, norm = self.step(self.progress.iteration)
             self.progress.iteration += 1
             self.progress.seconds = time.perf_counter() - began
             bar.update()
@@ -214,7 +214,8 @@ class Runner(ABC):
         log.close()
         return self.progress
 
-    def _iterate(self, iteration: int) -> tuple[TaskOutput, float]:
+    def step(self, iteration: int) -> tuple[TaskOutput, float]:
+        """Take the optimiser step of an iteration; return its output and the gradient norm."""
         loop = self.loop
         torch.manual_seed(_mix(loop.seed, iteration, self.accelerator.process_index))
         self.learner.train()
