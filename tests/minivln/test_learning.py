@@ -78,6 +78,7 @@ def walk(school: School, task: ImitationTask, out: Path, steps: int, warm: int, 
 
 
 def test_pre_training(school: School, pretrained: PretrainModel) -> None:
+    # Found 2.21, 1.75, 0.13 and 0.51. Of labels permuted in training: 3.3, 24, 1.39 and 0.
     found = school.losses(school.task(pretrained, mlm=1.0, sap=1.0, og=1.0))
     assert found["mlm"] < 2.8
     assert found["sap"] < 2.3
@@ -86,6 +87,7 @@ def test_pre_training(school: School, pretrained: PretrainModel) -> None:
 
 
 def test_masked_views_and_objects(school: School, tmp_path: Path) -> None:
+    # Found 1.11, from 1.30; a model of other tasks stays at 1.29 to 1.33.
     task = school.task(school.model(toy_teacher().model, 0), mrc=1.0)
     study(school, task, tmp_path, 150, 3e-3)
     assert school.losses(task)["mrc"] < 1.2
@@ -107,14 +109,17 @@ def test_stage_1(school: School, pretrained: PretrainModel, tmp_path: Path) -> N
     last = school.losses(task)
     terms = [name for name in first if name.endswith(("_attention", "_hidden", "embedding"))]
     assert len(terms) == 9
+    # Found 0.31 to 0.51 of the first; 0.78 to 1.22 with the student detached in every term.
     for name in terms:
-        assert last[name] < 0.75 * first[name], name
+        assert last[name] < 0.65 * first[name], name
 
 
 def test_stage_2(school: School, pretrained: PretrainModel, tmp_path: Path) -> None:
     """A teacher that walks; then a student alone and beside it, equal steps and weights."""
     theirs = ImitationTask(copy.deepcopy(pretrained.policy), school.panoramas, IMITATION)
     assert walk(school, theirs, tmp_path / "teacher", 80, 80, 16) > 0.6
+    # Found over seeds 0, 1, 2: 0.26, 0.29, 0.29 alone, 0.39, 0.38, 0.43 beside the teacher (0.79);
+    # seed 0 beside an untrained teacher 0.18.
     scores = {}
     for weight in (0.0, 10.0):
         student = school.model(toy_student().model, 0).policy
