@@ -66,12 +66,14 @@ CONFIG = ImitationConfig()
 Logits = dict[str, np.ndarray]
 
 
-def world(data: str) -> tuple[Panoramas, list[Episode]]:
-    """Sixteen training episodes whose longest path has 7 nodes, and their panoramas."""
+def world(
+    data: str | Path, count: int = 2 * BATCH, width: int = 768
+) -> tuple[Panoramas, list[Episode]]:
+    """Training episodes whose longest path has 7 nodes, and panoramas of made-up features."""
     every = [e for e in read_r2r(data, "train") if len(e.path) in (6, 7)]
-    episodes = with_words(every[:: len(every) // (2 * BATCH)][: 2 * BATCH])
+    episodes = with_words(every[:: len(every) // count][:count])
     atlas = Atlas.load(connectivity_dir(data), {e.scan for e in episodes})
-    return Panoramas(atlas, NoiseViews()), episodes
+    return Panoramas(atlas, NoiseViews(width)), episodes
 
 
 def forced(rows: MapRows, logits: np.ndarray) -> np.ndarray:
