@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import h5py
@@ -18,10 +17,11 @@ from sterna.models.pretrained import from_pretrained
 from sterna.recipes.config import DataConfig
 from sterna.recipes.reverie import toy_student
 from sterna.recipes.runs import protocol_of
-from sterna.recipes.tables import PRETRAINING, STAGE1
+from sterna.recipes.tables import DISTILLING, PRETRAINING, STAGE1, TRAINING
 from sterna.recipes.toyreverie import OBJECTS_FILE, write_toy_reverie
 from sterna.recipes.world import World
 from sterna.train.loop import Trainer
+from sterna.train.pretrain.task import TaskMix
 
 Capture = pytest.CaptureFixture[str]
 LAST = Path("last") / "model.safetensors"
@@ -247,4 +247,13 @@ def test_published_settings() -> None:
             assert config.data.grounded == grounded and recipe.__doc__
             assert ("og" in config.pretrain.mix.tasks()) == grounded
             assert (config.pretrain.ends.rule == "goals") == grounded
-    assert math.isclose(STAGE1["minivln-reverie-autovln"]().distill.weight, 1.0)
+    duet, mini = TRAINING["duet-reverie"](), DISTILLING["minivln-reverie-autovln"]()
+    assert (duet.model.feature_size, duet.model.object_size) == (768, 768)
+    assert (mini.model.hidden_size, mini.model.object_size) == (312, 768)
+    assert (duet.loop.batch_size, duet.loop.iterations, duet.data.max_objects) == (8, 200_000, 20)
+    assert (mini.loop.batch_size, mini.loop.iterations, mini.data.max_objects) == (32, 20_000, 50)
+    assert (duet.data.max_words, mini.data.max_words, mini.distill.weight) == (200, 100, 0.1)
+    for config in (duet, mini):
+        assert config.imitation.demonstrate == "expert" and config.imitation.multi_endpoints
+        assert (config.imitation.ml_weight, config.optimizer.learning_rate) == (0.2, 1e-5)
+    assert PRETRAINING["duet-reverie"]().pretrain.mix == TaskMix(mlm=1, mrc=1, sap=1, og=1)
