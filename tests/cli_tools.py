@@ -53,8 +53,13 @@ def sterna(capsys: pytest.CaptureFixture[str], *words: object) -> Said:
 
 
 def train_tiny(
-    capsys: pytest.CaptureFixture[str], world: Path, out: Path, *more: object, name: str = "train"
+    capsys: pytest.CaptureFixture[str],
+    world: Path,
+    out: Path,
+    *more: object,
+    name: str = "train",
+    kind: str = "toy",
 ) -> Said:
-    """Train (or distil) a few iterations in a toy world."""
-    recipe = "toy-teacher" if name == "train" else "toy-student"
+    """Train (or distil) a few iterations in a toy world; `kind` begins the recipe's name."""
+    recipe = f"{kind}-teacher" if name == "train" else f"{kind}-student"
     return sterna(capsys, name, recipe, "--data", world, "--out", out, *TINY_RUN, *more)

@@ -1,4 +1,4 @@
-"""REVERIE in the toy houses: objects drawn at random, in the field's own files."""
+"""REVERIE in the toy houses, and boxes drawn at random."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from sterna.data.boxes import Boxes, SeenObject, write_boxes
+from sterna.data.boxes import Boxes, SeenObject
 from sterna.data.r2r import read_r2r
-from sterna.files import read_json, write_json
+from sterna.recipes.toyreverie import add_reverie
 from sterna.world.graph import load_graph
 
 NAMES = ("lamp", "chair", "coffee#table", "picture")
@@ -41,29 +41,8 @@ def toy_boxes(folder: Path, seed: int = 0) -> Boxes:
 
 
 def write_toy_reverie(house: Path, root: Path) -> Path:
-    """Copy a toy house and add REVERIE files: every R2R path asks for the object at its end."""
-    shutil.copytree(house, root)
-    boxes = toy_boxes(root)
-    for split in ("train", "val_seen", "val_unseen"):
-        entries = []
-        for entry in read_json(root / "r2r" / f"R2R_{split}.json"):
-            graph = load_graph(root / "connectivity", entry["scan"])
-            target = graph.index(entry["path"][-1])
-            entries.append(entry | {"objId": target, "id": f"{entry['path_id']}_{target}"})
-        write_json(root / "reverie" / f"REVERIE_{split}.json", entries)
-    tests = [
-        {
-            "id": str(i),
-            "scan": entry["scan"],
-            "path": entry["path"][:1],
-            "heading": entry["heading"],
-            "instructions": entry["instructions"],
-        }
-        for i, entry in enumerate(read_json(root / "r2r" / "R2R_val_unseen.json"))
-    ]
-    write_json(root / "reverie" / "REVERIE_test.json", tests)
-    write_boxes(root / "reverie" / "BBoxes.json", boxes)
-    return root
+    """Copy a toy house and add REVERIE files."""
+    return add_reverie(Path(shutil.copytree(house, root)))
 
 
 def archive(members: dict[str, Any], kind: bytes = tarfile.REGTYPE) -> bytes:

@@ -422,7 +422,7 @@ class Show(Common):
     """Episode, for example 6440_1."""
     split: str = "val_unseen"
     """Its split."""
-    task: Literal["r2r", "r4r"] = "r2r"
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2"] = "r2r"
     """Annotations to read."""
     walk: Path | None = None
     """Trajectory or submission file with the walk; none: the reference alone."""

@@ -14,8 +14,9 @@ from sterna.files import read_json, write_json
 from sterna.models.pretrained import from_pretrained
 from sterna.recipes.config import DistillRun
 from sterna.recipes.evaluation import permuted
-from sterna.recipes.r2r import DISTILLING, TRAINING, toy_student, toy_teacher
+from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import as_json, needs_teacher
+from sterna.recipes.tables import DISTILLING, TRAINING
 from sterna.train.loop import Trainer
 
 Capture = pytest.CaptureFixture[str]

@@ -84,9 +84,9 @@ def read_objects(
 ) -> ObjectStore:
     """Read an object feature file in DUET's layout; `keys` limits it to some viewpoints.
 
-    `logits` keeps the class logits behind the features, where there are some. `feature_size` states F where the width is no usual one (512, 768, 1024, each with or without
-    1000 logits) and the root attribute ``feature_size`` is absent. Raises `InputError` naming file,
-    key and field.
+    `logits` keeps the class logits behind the features, where there are some. `feature_size` states
+    F where the width is no usual one (512, 768, 1024, each with or without 1000 logits) and the
+    root attribute ``feature_size`` is absent. Raises `InputError` naming file, key and field.
     """
     with open_hdf5(Path(path)) as file:
         try:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
-from sterna.data.r2r import read_r2r
-from sterna.data.r4r import read_r4r
 from sterna.errors import InputError
 from sterna.metrics import Prediction, read_submission, score_predictions
-from sterna.recipes.config import DataConfig
+from sterna.recipes.answers import read_answers
+from sterna.recipes.config import DataConfig, Task
 from sterna.recipes.policies import check_fit, data_config, open_policy
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
@@ -27,7 +25,7 @@ def show_episode(
     split: str,
     out: Sequence[Path],
     *,
-    task: Literal["r2r", "r4r"] = "r2r",
+    task: Task = "r2r",
     walk: Path | None = None,
     policy: Path | None = None,
 ) -> list[Path]:
@@ -39,7 +37,7 @@ def show_episode(
     if walk is not None and policy is not None:
         raise InputError("show: give --walk or --policy, not both")
     layout = Layout(root)
-    episodes = (read_r4r if task == "r4r" else read_r2r)(layout.root, split)
+    episodes = read_answers(layout, task, split)
     episode = _find(episodes, name, split)
     prediction = None
     if walk is not None:
@@ -52,7 +50,8 @@ def show_episode(
         if len(episode.path) > 1:
             rule = protocol_of(DataConfig(task=task))
             result = score_predictions([prediction], [episode], layout.connectivity, rule)
-            scores = {key: f"{result.scores[key].mean:.2f}" for key in ("NE", "SR", "SPL")}
+            shown = [key for key in ("NE", "SR", "SPL", "RGS") if key in result.scores]
+            scores = {key: f"{result.scores[key].mean:.2f}" for key in shown}
     graph = load_graph(layout.connectivity, episode.scan)
     return [draw_episode(graph, episode, hops, file, scores) for file in out]
 

@@ -50,8 +50,10 @@ class World:
 
         Raises `InputError` for a missing scan, an unknown viewpoint or a path over a non-edge.
         """
+        task = self.config.task
+        self.layout.annotations(task, split)  # named first, where a folder has neither it nor boxes
         boxes = self.boxes if self.config.grounded else None
-        episodes = read_answers(self.layout, self.config.task, split, boxes)
+        episodes = read_answers(self.layout, task, split, boxes)
         check_episodes(episodes, load_graphs(self.layout.connectivity, episodes))
         if about is not None:
             episodes = episodes[:: max(1, round(len(episodes) / max(1, about)))]
