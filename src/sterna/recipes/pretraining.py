@@ -15,6 +15,7 @@ from sterna.data.episodes import Episode
 from sterna.data.viewfile import LOGITS
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
+from sterna.minivln.inherit import inherit
 from sterna.minivln.stage1 import Stage1Config, Stage1Task
 from sterna.models.duet import DUET
 from sterna.models.presets import preset
@@ -165,6 +166,8 @@ def pretrain(config: PretrainRun, root: Path, out: Path, *, threads: int | None 
     """
     if not config.model.lang2visn:
         raise InputError("pre-training: the model needs text branches; set --model.lang2visn")
+    if config.start.from_teacher and not _taught(config):
+        raise InputError("start: from_teacher needs a teacher; use `sterna distil --stage 1`")
     if _taught(config) and config.need_teacher().is_dir():
         policy_folder(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
@@ -227,7 +230,7 @@ def _task(
         return PretrainTask(model, panoramas, config.pretrain, view_logits=logits)
     teacher = _teacher(config.need_teacher())
     check_fit(teacher.config, panoramas, episodes, str(config.need_teacher()))
-    return Stage1Task(
+    task = Stage1Task(
         model,
         PretrainModel(teacher),
         panoramas,
@@ -235,6 +238,11 @@ def _task(
         config.distill,
         view_logits=logits,
     )
+    if config.start.from_teacher:
+        back = inherit(policy, teacher, panoramas, episodes)
+        for linear in (task.embedding_map, *task.hidden_maps.values()):
+            linear.get_parameter("weight").data.copy_(back)
+    return task
 
 
 def _teacher(path: Path) -> DUET:

@@ -13,12 +13,14 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.metrics import (
     R2R_DUET,
     R4R_DUET,
     Protocol,
 )
+from sterna.minivln.inherit import inherit
 from sterna.minivln.lessons import give_lessons
 from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
@@ -54,7 +56,9 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     Leaves ``best/`` and ``last/`` (saved policies), ``run.json`` (configuration, curve, time),
     ``log.jsonl`` and ``state.pt``.
     """
-    if needs_teacher(config):
+    if needs_teacher(config) or config.start.from_teacher:
+        if not isinstance(config, DistillRun):
+            raise InputError("start: from_teacher needs a teacher; use `sterna distil`")
         policy_folder(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
     episodes = world.episodes("train")
@@ -64,6 +68,8 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
+    if config.start.from_teacher:
+        _from_teacher(config, policy, task, panoramas, episodes)
     connectivity, protocol = world.layout.connectivity, protocol_of(config.data)
 
     def score() -> Scores:
@@ -124,6 +130,22 @@ def _task(
     return DistillTask(
         policy, teacher, panoramas, config.imitation, config.distill, remembered=remembered
     )
+
+
+def _from_teacher(
+    config: TrainConfig,
+    policy: DUET,
+    task: ImitationTask,
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+) -> None:
+    """Fill a student from its teacher (also one that then learns alone), and the width maps."""
+    assert isinstance(config, DistillRun)
+    teacher, _ = open_policy(config.need_teacher())
+    back = inherit(policy, teacher, panoramas, episodes)
+    if isinstance(task, DistillTask):
+        for linear in (task.text_map, task.panorama_map):
+            linear.weight.data.copy_(back)
 
 
 def _prelude(
