@@ -14,12 +14,14 @@ from sterna.errors import InputError
 from sterna.minivln.inherit import inherit
 from sterna.minivln.stage1 import Stage1Config, Stage1Task
 from sterna.minivln.stage2 import DistillConfig, DistillTask
+from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
-from sterna.models.pretraining import PretrainModel
+from sterna.models.pretraining import PretrainModel, TaskName
 from sterna.train.imitation import ImitationConfig
-from sterna.train.pretrain.task import PretrainConfig
+from sterna.train.pretrain.task import PretrainConfig, TaskMix
 from sterna.train.schedule import uniform_draws
 from toy import TINY, tiny_model
+from toy_pretrain import CALM, MASKING
 
 WIDE = replace(
     TINY,
@@ -108,19 +110,36 @@ def test_reduced_widths_begin_nearer_than_random(
     assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
 
-def test_stage_one_begins_at_nothing_to_learn(
-    panoramas: Panoramas, episodes: list[Episode]
-) -> None:
-    sizes = replace(WIDE, lang2visn=True)
-    teacher, student = tiny_model(1, sizes), tiny_model(0, sizes)
-    inherit(student, teacher, panoramas, episodes)
-    config = PretrainConfig()
-    task = Stage1Task(
-        PretrainModel(student), PretrainModel(teacher), panoramas, config, Stage1Config()
-    ).eval()
-    assert isinstance(task, Stage1Task)
-    wanted = teacher.state_dict()
-    assert all(torch.equal(value, wanted[name]) for name, value in student.state_dict().items())
+@pytest.mark.parametrize("name", ["mlm", "sap"])
+def test_stage_one(panoramas: Panoramas, episodes: list[Episode], name: TaskName) -> None:
+    """Equal sizes: every term 0. Reduced: nearer than random, in hidden states and words."""
+    theirs = replace(WIDE, lang2visn=True, vocab_size=CALM.vocab_size)
+    config = PretrainConfig(mix=TaskMix(mlm=1.0, sap=1.0), masking=MASKING)
+
+    def losses(sizes: DuetConfig, *, begin: bool) -> dict[str, float]:
+        teacher, student = tiny_model(1, theirs), tiny_model(0, sizes)
+        back = inherit(student, teacher, panoramas, episodes) if begin else None
+        torch.manual_seed(3)
+        task = Stage1Task(
+            PretrainModel(student),
+            PretrainModel(teacher),
+            panoramas,
+            config,
+            Stage1Config(normalise=True, attention=sizes.heads == theirs.heads),
+        ).eval()
+        for linear in (task.embedding_map, *task.hidden_maps.values()) if begin else ():
+            linear.get_parameter("weight").data.copy_(back)
+        batch = task.draw(episodes[:60:10], 0, 4, task=name)
+        with torch.no_grad():
+            metrics = task(batch).metrics
+        return {n: v for n, v in metrics.items() if not n.startswith(name)}
+
+    equal = losses(theirs, begin=True)
+    assert len(equal) == 9 and max(equal.values()) < 1e-10
+    sizes = replace(theirs, hidden_size=24, heads=3, ffn_size=48)
+    random, found = losses(sizes, begin=False), losses(sizes, begin=True)
+    assert found.keys() == random.keys() and len(found) == 5
+    assert all(found[n] < 0.6 * random[n] for n in found), (found, random)
 
 
 def test_text_branches_are_reduced_too(panoramas: Panoramas, episodes: list[Episode]) -> None:

@@ -227,7 +227,8 @@ class _Reduction:
             turn[:, 0] = 1.0
             basis = torch.from_numpy(np.linalg.qr(turn)[0])
             project = basis @ directions[:, wide - width :].T
-        inner = torch.block_diag(project, torch.ones(1, 1, dtype=torch.float64))
+        inner = F.pad(project, (0, 1, 0, 1))
+        inner[-1, -1] = 1.0
         moment = inner @ total @ inner.T
         moment += torch.eye(width + 1) * 1e-6 * moment.diagonal().mean()
         return _Reduction(
@@ -284,10 +285,10 @@ class _Reduction:
             theirs.weights[0].shape[1] // theirs.heads,
         )
         query, key, value = (
-            self._read(w, b).unflatten(0, (theirs.heads, wide))
+            self._read(w, b).view(theirs.heads, wide, -1)
             for w, b in zip(theirs.weights, theirs.biases, strict=True)
         )
-        output = (self.project @ theirs.out.weight.double()).unflatten(1, (theirs.heads, wide))
+        output = (self.project @ theirs.out.weight.double()).view(-1, theirs.heads, wide)
         back = torch.linalg.inv(self.root)
         for number, group in enumerate(np.array_split(np.arange(theirs.heads), mine.heads)):
             part = slice(number * size, (number + 1) * size)
@@ -335,11 +336,10 @@ class _Reduction:
         hooks: dict[nn.Module, Hook],
         finish: list[Callable[[], None]],
     ) -> None:
-        mine, theirs = (first.mine, second.mine), (first.theirs, second.theirs)
-        assert all(isinstance(m, nn.Linear) for m in (*mine, *theirs))
-        reads = self._read(theirs[0].weight, theirs[0].bias)  # type: ignore[arg-type]
-        writes = self.project @ theirs[1].weight.double()  # type: ignore[operator]
-        keep = _largest(reads[:, :-1].norm(dim=1) * writes.norm(dim=0), len(mine[0].weight))  # type: ignore[arg-type]
+        mine, theirs = _linears(first.mine, second.mine), _linears(first.theirs, second.theirs)
+        reads = self._read(theirs[0].weight, theirs[0].bias)
+        writes = self.project @ theirs[1].weight.double()
+        keep = _largest(reads[:, :-1].norm(dim=1) * writes.norm(dim=0), len(mine[0].weight))
         rest = torch.ones(len(reads), dtype=torch.bool, device=reads.device)
         rest[keep] = False
         total = torch.zeros(len(reads) + 1, dtype=torch.float64, device=reads.device)
@@ -349,11 +349,11 @@ class _Reduction:
 
         def fit() -> None:
             mean = total[:-1] / total[-1].clamp(min=1)
-            mine[0].weight.copy_(reads[keep, :-1])  # type: ignore[operator]
-            mine[0].bias.copy_(reads[keep, -1])  # type: ignore[operator]
-            mine[1].weight.copy_(writes[:, keep])  # type: ignore[operator]
-            bias = self.project @ theirs[1].bias.double()  # type: ignore[operator]
-            mine[1].bias.copy_(bias + writes[:, rest] @ mean[rest])  # type: ignore[operator]
+            mine[0].weight.copy_(reads[keep, :-1])
+            mine[0].bias.copy_(reads[keep, -1])
+            mine[1].weight.copy_(writes[:, keep])
+            bias = self.project @ theirs[1].bias.double()
+            mine[1].bias.copy_(bias + writes[:, rest] @ mean[rest])
 
         hooks[theirs[1]] = _also(hooks.get(theirs[1]), hook)
         finish.append(fit)
@@ -361,24 +361,24 @@ class _Reduction:
     def _head(
         self, pair: _Pair, hooks: dict[nn.Module, Hook], finish: list[Callable[[], None]]
     ) -> None:
-        assert isinstance(pair.mine, Head) and isinstance(pair.theirs, Head)
-        mine, theirs = pair.mine.net, pair.theirs.net
-        if mine[0].weight.shape == theirs[0].weight.shape:
+        (first, norm, last), theirs = _parts(pair.mine), _parts(pair.theirs)
+        if first.weight.shape == theirs[0].weight.shape:
             pair.mine.load_state_dict(pair.theirs.state_dict())
             return
-        times = theirs[0].weight.shape[1] // self.teacher.hidden_size
-        project = torch.block_diag(*[self.project] * times)
-        reads = theirs[0].weight.double() @ project.T
-        strength = reads.norm(dim=1) * (theirs[2].weight * theirs[3].weight[0]).double().abs()
-        keep = _largest(strength, len(mine[0].weight))
-        mine[0].weight.copy_(reads[keep])
-        mine[0].bias.copy_(theirs[0].bias[keep])
+        times = theirs[0].in_features // self.teacher.hidden_size
+        parts = theirs[0].weight.double().chunk(times, 1)
+        reads = torch.cat([part @ self.project.T for part in parts], 1)
+        strength = reads.norm(dim=1) * (theirs[1].weight * theirs[2].weight[0]).double().abs()
+        keep = _largest(strength, len(first.weight))
+        first.weight.copy_(reads[keep])
+        first.bias.copy_(theirs[0].bias[keep])
         seen: list[Tensor] = []
         told: list[Tensor] = []
 
         def hook(x: Tensor, y: Tensor) -> None:
-            hidden = F.relu(x @ project.T @ reads[keep].T + theirs[0].bias[keep].double())
-            n = F.layer_norm(hidden, mine[2].normalized_shape, eps=mine[2].eps)
+            given = torch.cat([part @ self.project.T for part in x.chunk(times, 1)], 1)
+            hidden = F.relu(given @ reads[keep].T + theirs[0].bias[keep].double())
+            n = F.layer_norm(hidden, norm.normalized_shape, eps=norm.eps)
             seen.append(F.pad(n, (0, 1), value=1.0))
             told.append(y)
 
@@ -387,8 +387,9 @@ class _Reduction:
             gram = a.T @ a
             ridge = torch.eye(len(gram), device=a.device) * 1e-3 * gram.diagonal().mean()
             found = torch.linalg.solve(gram + ridge, a.T @ b)[:, 0]
-            mine[3].weight.copy_(found[None, :-1])
-            mine[3].bias.copy_(found[-1:])
+            norm.reset_parameters()
+            last.weight.copy_(found[None, :-1])
+            last.bias.copy_(found[-1:])
 
         hooks[pair.theirs] = hook
         finish.append(fit)
@@ -420,6 +421,20 @@ def _maps(module: nn.Module) -> _Maps:
         module.output.dense,
         maps.heads,
     )
+
+
+def _linears(first: nn.Module, second: nn.Module) -> tuple[nn.Linear, nn.Linear]:
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+    return first, second
+
+
+def _parts(head: nn.Module) -> tuple[nn.Linear, nn.LayerNorm, nn.Linear]:
+    """Hidden linear, norm and last linear of a head."""
+    assert isinstance(head, Head)
+    first, norm, last = head.net[0], head.net[2], head.net[3]
+    assert isinstance(norm, nn.LayerNorm)
+    first, last = _linears(first, last)
+    return first, norm, last
 
 
 def _norms(pairs: dict[str, _Pair]) -> list[_Pair]:
