@@ -149,7 +149,8 @@ def test_text_branches_are_reduced_too(panoramas: Panoramas, episodes: list[Epis
     inherit(student, teacher, panoramas, episodes)
     after = student.state_dict()
     same = [name for name, value in before.items() if torch.equal(value, after[name])]
-    assert all(".net.2." in name for name in same), "all but the norms inside heads"
+    # A random model's biases are 0 on both sides; the norms inside heads stay plain.
+    assert all(".net.2." in n or n.endswith("bias") for n in same), same
 
 
 @pytest.mark.parametrize(
