@@ -18,16 +18,18 @@ from toy import TINY, tiny_model, toy_panoramas
 
 
 def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) -> Trainer:
-    """Dropout on, fp32, saved every 5 iterations; `distil` adds a teacher of another width.
+    """Dropout on, fp32, saved every 5 iterations; `distil` (or a `DistillConfig`) adds a teacher of
+    another width.
 
     `replay` learns again from remembered walks.
     """
     panoramas = toy_panoramas(world)
     imitation = ImitationConfig(explore_with_dropout=True, expert="ndtw")
     student = tiny_model()
-    if more.pop("distil", False):
+    if distil := more.pop("distil", False):
         teacher = tiny_model(1, replace(TINY, hidden_size=32))
-        task: ImitationTask = DistillTask(student, teacher, panoramas, imitation, DistillConfig())
+        distill = DistillConfig() if distil is True else distil
+        task: ImitationTask = DistillTask(student, teacher, panoramas, imitation, distill)
     else:
         task = ImitationTask(student, panoramas, imitation)
     loop = LoopConfig(

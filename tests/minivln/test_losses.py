@@ -51,6 +51,42 @@ def test_soft_cross_entropy() -> None:
         assert float(found[r]) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize("tau", [0.5, 2.0, 7.0])
+def test_temperature(tau: float) -> None:
+    student, teacher = make(3, (6, 9)) * 3, make(4, (6, 9)) * 3
+    student[:, 4] = teacher[:, 4] = -math.inf
+    open_ = np.arange(9) != 4
+    s, t = (x.double().numpy()[:, open_] / tau for x in (student, teacher))
+    log_s = s - np.log(np.exp(s).sum(1, keepdims=True))
+    p = np.exp(t) / np.exp(t).sum(1, keepdims=True)
+    found = soft_cross_entropy(student, teacher, tau)
+    np.testing.assert_allclose(found.numpy(), -(tau**2) * (p * log_s).sum(1), rtol=1e-5)
+
+
+def test_temperature_one_is_no_temperature_bit_for_bit() -> None:
+    student, teacher = make(3, (6, 9)).requires_grad_(), make(4, (6, 9))
+    plain = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1)
+    (wanted,) = torch.autograd.grad(plain.sum(), student)
+    found = soft_cross_entropy(student, teacher, 1.0)
+    (gradient,) = torch.autograd.grad(found.sum(), student)
+    assert torch.equal(found, plain) and torch.equal(gradient, wanted)
+
+
+def test_a_high_temperature_compares_the_logits_themselves() -> None:
+    """Hinton et al. (2015), eq. 4: the gradient goes to (s - t) / n for centred logits."""
+    student, teacher = make(3, (1, 8)), make(4, (1, 8))
+    student, teacher = student - student.mean(), teacher - teacher.mean()
+    student.requires_grad_()
+    soft_cross_entropy(student, teacher, 500.0).sum().backward()
+    torch.testing.assert_close(student.grad, (student - teacher).detach() / 8, atol=2e-3, rtol=0)
+
+
+def test_temperature_over_a_run() -> None:
+    assert [DistillConfig(temperature=3.0).tau(d) for d in (0, 0.5, 1)] == [3, 3, 3]
+    config = DistillConfig(temperature=4.0, final_temperature=1.0)
+    assert [config.tau(d) for d in (0.0, 0.5, 1.0)] == [4.0, 2.5, 1.0]
+
+
 def test_equal_logits_give_the_entropy() -> None:
     teacher = make(6, (4, 8)) * 2
     p = teacher.softmax(-1)
@@ -83,6 +119,21 @@ def test_mostly_closed_slots_stay_finite() -> None:
 def test_only_stop_open() -> None:
     logits = torch.tensor([[0.3, -math.inf, -math.inf]])
     assert float(soft_cross_entropy(logits, logits + 1.0)) == 0.0
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("name", ["temperature", "final_temperature"])
+def test_bad_temperatures(name: str, bad: float) -> None:
+    with pytest.raises(InputError, match=f"{name} must be positive and finite, found"):
+        DistillConfig(**{name: bad})
+
+
+def test_bad_corrections() -> None:
+    for bad in (-0.1, 1.1, math.nan):
+        with pytest.raises(InputError, match="corrections is a share, from 0 to 1, found"):
+            DistillConfig(corrections=bad)
+    with pytest.raises(InputError, match="corrections need a teacher"):
+        DistillConfig(corrections=0.5, weight=0)
 
 
 def test_bad_settings() -> None:

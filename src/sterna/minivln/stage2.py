@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,9 +27,11 @@ from sterna.models.text import TextMemory
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded
 from sterna.train.packed import Bucket, PackedOutput, navigate_packed
 from sterna.train.task import TaskOutput
-from sterna.world.geometry import Ints
+from sterna.world.geometry import Floats, Ints
 
 IMPOSSIBLE = float("-inf")
+_CORRECTIONS = 11
+"""Keeps the draws of corrections apart from those of actions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +45,16 @@ class DistillConfig:
     panorama: bool = True
     """Eq. (7): mean squared error of the panorama means."""
     fuse: bool = True
-    """Eq. (8): cross entropy of the fused navigation logits, temperature 1."""
+    """Eq. (8): cross entropy of the fused navigation logits."""
     objects: bool = False
     """Not in the paper: cross entropy of the object logits, temperature 1, where objects are shown
     (REVERIE)."""
+    temperature: float = 1.0
+    """tau of the fuse term at the first iteration: tau^2 CE(softmax(T / tau), softmax(S / tau))."""
+    final_temperature: float | None = None
+    """tau at the last iteration, reached in a straight line; None: as `temperature`."""
+    corrections: float = 0.0
+    """Share of explored decisions whose hard label is the teacher's best slot, not the expert's."""
     normalise: bool = False
     """Divide each squared error by the teacher's mean square, so that terms are of order one."""
 
@@ -76,8 +85,27 @@ class DistillConfig:
             raise InputError("distil: lessons need the text or the panorama term; switch one on")
         if not self.weight >= 0:
             raise InputError(f"distil: weight must be >= 0, found {self.weight}")
+        for name in ("temperature", "final_temperature"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"distil: {name} must be positive and finite, found {value}")
+        if not 0 <= self.corrections <= 1:
+            raise InputError(
+                f"distil: corrections is a share, from 0 to 1, found {self.corrections}"
+            )
+        if self.corrections and not self.weight:
+            raise InputError(
+                "distil: corrections need a teacher, and weight 0 trains the student alone; "
+                "give a weight, or corrections 0"
+            )
         if self.weight and not (self.text or self.panorama or self.fuse or self.objects):
             raise InputError("distil: every term is off; switch one on or set weight 0")
+
+    def tau(self, done: float) -> float:
+        """Return the temperature when `done` (0: first iteration, 1: last) of a run is behind."""
+        if self.final_temperature is None:
+            return self.temperature
+        return self.temperature + done * (self.final_temperature - self.temperature)
 
 
 def squared_error(student: Tensor, teacher: Tensor, weight: Tensor, *, normalise: bool) -> Tensor:
@@ -92,18 +120,17 @@ def squared_error(student: Tensor, teacher: Tensor, weight: Tensor, *, normalise
     return (error * weight).sum() / scale
 
 
-def soft_cross_entropy(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return -sum_j softmax(teacher)_j log softmax(student)_j over finite slots, [R].
+def soft_cross_entropy(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Return -tau^2 sum_j softmax(teacher / tau)_j log softmax(student / tau)_j, [R].
 
-    Each row needs a finite slot.
-
-    Slots that are -inf in both are left out; a slot finite in only one of them is a
-    programming error of the caller (both models must see the same map).
+    tau^2 keeps the size of the gradient, which shrinks as 1 / tau^2 (Hinton et al., 2015). Slots
+    that are -inf in both are left out; a slot finite in only one of them is a programming error of
+    the caller (both models must see the same map). Each row needs a finite slot.
     """
     closed = teacher == IMPOSSIBLE
-    target = teacher.detach().float().softmax(-1)
-    logs = student.float().log_softmax(-1).masked_fill(closed, 0.0)
-    return -(target * logs).sum(-1)
+    target = (teacher.detach().float() / tau).softmax(-1)
+    logs = (student.float() / tau).log_softmax(-1).masked_fill(closed, 0.0)
+    return -(target * logs).sum(-1) * tau**2
 
 
 class DistillTask(ImitationTask):
@@ -170,6 +197,24 @@ class DistillTask(ImitationTask):
                 things = object_mask(self.remembered.panoramas, batch.rows.node, tokens.device)
             return navigate_packed(self.teacher, text, groups, tokens, mask, means, things), text
 
+    def collect(
+        self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats
+    ) -> Recorded:
+        """Record both roll-outs; some labels of explorations become the teacher's (corrections).
+
+        Which of them follows from `draws` alone.
+        """
+        batch = super().collect(demonstrations, explorations, draws)
+        if not self.distill.corrections or not explorations:
+            return batch
+        batch = self.prepare(batch)
+        assert batch.taught is not None
+        lots = np.random.default_rng([_CORRECTIONS, *draws.view(np.uint64).ravel()[:4].tolist()])
+        chosen = lots.random(len(batch.rows)) < self.distill.corrections
+        chosen &= batch.rows.agent >= len(demonstrations)
+        best = batch.taught.argmax(1).numpy()
+        return replace(batch, labels=np.where(chosen, best, batch.labels))
+
     def warm(self) -> None:
         """Write what the teacher's folder on disk lacks (nothing where there is none)."""
         with self._teaching():
@@ -183,7 +228,8 @@ class DistillTask(ImitationTask):
     @torch.no_grad()
     def prepare(self, batch: Recorded, groups: list[Bucket] | None = None) -> Recorded:
         """Add the teacher's decisions to a batch, so that they are computed once."""
-        if not self.distill.weight or not (self.distill.fuse or self.distill.objects):
+        wanted = self.distill.fuse or self.distill.objects or self.distill.corrections
+        if not self.distill.weight or not wanted or batch.taught is not None:
             return batch
         taught, _ = self.explain(batch, groups or self.groups(batch))
         logits = torch.full(batch.rows.nodes.shape, IMPOSSIBLE)
@@ -243,15 +289,17 @@ class DistillTask(ImitationTask):
             )
         if self.distill.fuse or self.distill.objects:
             groups = [bucket for bucket, _ in output.parts]
-            batch = batch if batch.taught is not None else self.prepare(batch, groups)
+            batch = self.prepare(batch, groups)
         if self.distill.fuse:
             taught = batch.taught
             assert taught is not None
-            parts = []
+            parts, tau = [], self.distill.tau(self.done)
             for index, fused in output.fused():
                 rows = torch.from_numpy(index)
                 theirs = taught[rows, : fused.shape[1]].to(device)
-                parts.append((soft_cross_entropy(fused, theirs) * each_row[rows.to(device)]).sum())
+                parts.append(
+                    (soft_cross_entropy(fused, theirs, tau) * each_row[rows.to(device)]).sum()
+                )
             terms["fuse"] = torch.stack(parts).sum()
         if self.distill.objects:
             terms["objects"] = object_cross_entropy(output, batch.taught_objects, each_row)

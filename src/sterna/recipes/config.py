@@ -80,6 +80,16 @@ class StartConfig:
     """Cross-attention keys begin equal to queries: attention starts as similarity."""
     spread: float | None = None
     """Standard deviation of random weights; None: 0.02 as BERT, 0: one over root of width."""
+    from_teacher: bool = False
+    """Distillation: begin from the teacher's mapped blocks, every width reduced by a fixed
+    projection (after all above, which it replaces)."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.from_teacher and self.weights is not None:
+            raise InputError(
+                "start: weights and from_teacher both say where the weights begin; leave one out"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from sterna.data.objects import ObjectStore
 from sterna.data.viewfile import LOGITS
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
+from sterna.minivln.inherit import inherit
 from sterna.minivln.stage1 import Stage1Config, Stage1Task
 from sterna.models.duet import DUET
 from sterna.models.presets import preset
@@ -176,6 +177,8 @@ def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
     """Read all that `pretrain` needs."""
     if not config.model.lang2visn:
         raise InputError("pre-training: the model needs text branches; set --model.lang2visn")
+    if config.start.from_teacher and not _taught(config):
+        raise InputError("start: from_teacher needs a teacher; use `sterna distil --stage 1`")
     if _taught(config):
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
@@ -191,7 +194,7 @@ def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
         check_fit(teacher.config, panoramas, episodes, "teacher")
     return ready(
         PretrainRunner,
-        _task(config, policy, teacher, bare, objects, world),
+        _task(config, policy, teacher, bare, objects, world, episodes),
         policy,
         config,
         out,
@@ -224,6 +227,7 @@ def _task(
     panoramas: Panoramas,
     store: ObjectStore | None,
     world: World,
+    episodes: Sequence[Episode],
 ) -> PretrainTask:
     keys = panoramas.atlas.keys
     logits: NDArray[np.floating] | None = None
@@ -244,7 +248,7 @@ def _task(
         load_heads(model, report.heads, str(weights))
     if teacher is None or not _taught(config):
         return PretrainTask(model, panoramas, config.pretrain, view_logits=logits, objects=objects)
-    return Stage1Task(
+    task = Stage1Task(
         model,
         PretrainModel(teacher),
         panoramas,
@@ -253,6 +257,11 @@ def _task(
         view_logits=logits,
         objects=objects,
     )
+    if config.start.from_teacher:
+        back = inherit(policy, teacher, panoramas, episodes)
+        for linear in (task.embedding_map, *task.hidden_maps.values()):
+            linear.get_parameter("weight").data.copy_(back)
+    return task
 
 
 def _teacher(config: Stage1Run) -> DUET:

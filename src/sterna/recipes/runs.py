@@ -14,8 +14,10 @@ from torch import nn
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.metrics import Protocol, Result, find_protocol
+from sterna.minivln.inherit import inherit
 from sterna.minivln.lessons import give_lessons
 from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
@@ -73,7 +75,9 @@ def train(config: TrainConfig, root: Path, out: Path, *, threads: int | None = N
 
 def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
     """Read all that `train` needs."""
-    if needs_teacher(config):
+    if needs_teacher(config) or config.start.from_teacher:
+        if not isinstance(config, DistillRun):
+            raise InputError("start: from_teacher needs a teacher; use `sterna distil`")
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
     world = World(root, config.data)
     episodes = world.episodes("train")
@@ -83,6 +87,8 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
+    if config.start.from_teacher:
+        _from_teacher(config, policy, task, panoramas, episodes)
     return ready(
         Trainer,
         task,
@@ -186,6 +192,22 @@ def _task(
     return DistillTask(
         policy, teacher, panoramas, config.imitation, config.distill, remembered=remembered
     )
+
+
+def _from_teacher(
+    config: TrainConfig,
+    policy: DUET,
+    task: ImitationTask,
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+) -> None:
+    """Fill a student from its teacher (also one that then learns alone), and the width maps."""
+    assert isinstance(config, DistillRun)
+    teacher = open_teacher(config.need_teacher())
+    back = inherit(policy, teacher, panoramas, episodes)
+    if isinstance(task, DistillTask):
+        for linear in (task.text_map, task.panorama_map):
+            linear.weight.data.copy_(back)
 
 
 def _prelude(

@@ -169,6 +169,7 @@ class ImitationTask(nn.Module):
         super().__init__()
         self.policy, self.panoramas, self.config = policy, panoramas, config
         self.table = torch.from_numpy(panoramas.features)
+        self.done = 0.0  # share of the run that is behind, for what changes on the way
         self._reader = TextReader(policy, config.frozen_language_layers)
         for parameter in self._reader.parameters():
             parameter.requires_grad_(False)

@@ -295,6 +295,7 @@ class Trainer(Runner):
         self.shown_beside = self._batches(episodes, few, 2)
 
     def _pieces(self, iteration: int) -> Sequence[Recorded]:
+        self.task.done = iteration / max(1, self.loop.iterations - 1)
         return split(self._batch(iteration), self.loop.pieces)
 
     def _batch(self, iteration: int) -> Recorded:

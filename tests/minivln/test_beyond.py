@@ -1,0 +1,115 @@
+"""Beyond the paper: temperatures over a run, and the teacher's corrections of explorations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sterna.data.episodes import Episode
+from sterna.envs.graph_env import Panoramas
+from sterna.minivln.stage2 import DistillConfig, DistillTask
+from sterna.train.imitation import ImitationConfig, Recorded
+from sterna.train.schedule import uniform_draws
+from toy import TINY, tiny_model
+from toy_run import toy_trainer
+
+CALM = replace(TINY, dropout=0.0, feature_dropout=0.0)
+WIDE = replace(TINY, hidden_size=36, heads=6, language_layers=2, cross_layers=2)
+
+
+def make_task(panoramas: Panoramas, **settings: Any) -> DistillTask:
+    return DistillTask(
+        tiny_model(0, CALM),
+        tiny_model(1, WIDE),
+        panoramas,
+        ImitationConfig(),
+        DistillConfig(**settings),
+    )
+
+
+def collect(task: DistillTask, episodes: list[Episode], iteration: int = 0) -> Recorded:
+    draws = uniform_draws(0, 2, iteration, (15, 20))
+    return task.collect(episodes[:100:20], episodes[200:300:5], draws)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_share_of_labels_is_the_teachers(
+    panoramas: Panoramas, episodes: list[Episode], share: float
+) -> None:
+    expert = collect(make_task(panoramas), episodes)
+    task = make_task(panoramas, corrections=share)
+    batch, again = collect(task, episodes), collect(task, episodes)
+    assert np.array_equal(batch.rows.node, expert.rows.node), "the walk is the same"
+    assert np.array_equal(batch.labels, again.labels), "a function of the draws"
+    best = task.prepare(expert).taught
+    assert best is not None
+    greedy = best.argmax(1).numpy()
+    shown = batch.rows.agent < 5
+    assert np.array_equal(batch.labels[shown], expert.labels[shown]), "demonstrations stay"
+    told, wanted = batch.labels[~shown], expert.labels[~shown]
+    assert ((told == wanted) | (told == greedy[~shown])).all()
+    differ = greedy[~shown] != wanted
+    assert differ.sum() > 30, "the test should see disagreement"
+    assert (told != wanted)[differ].mean() == pytest.approx(share, abs=0.15)
+    rows = np.arange(len(batch.rows))
+    open_ = (batch.rows.mask & ~batch.rows.visited)[rows, batch.labels]
+    assert open_.all(), "only open slots are labels"
+
+
+def test_other_iterations_correct_other_decisions(
+    panoramas: Panoramas, episodes: list[Episode]
+) -> None:
+    task = make_task(panoramas, corrections=0.5)
+    a, b = (collect(task, episodes, iteration) for iteration in (0, 1))
+    assert a.taught is not None and not np.array_equal(a.labels, b.labels)
+
+
+def test_corrections_without_the_fuse_term(panoramas: Panoramas, episodes: list[Episode]) -> None:
+    task = make_task(panoramas, corrections=1.0, fuse=False)
+    metrics = task(collect(task, episodes)).metrics
+    assert "fuse" not in metrics and np.isfinite(metrics["action"])
+
+
+class StoppedError(Exception):
+    """The machine went away."""
+
+
+@pytest.mark.parametrize("replay", [0, 2])
+def test_resume_is_exact(toy_house: Path, tmp_path: Path, replay: int) -> None:
+    """Temperatures and corrections follow the iteration, not the process."""
+    how: dict[str, Any] = {"replay": replay}
+    how["distil"] = DistillConfig(temperature=4.0, final_temperature=1.0, corrections=0.5)
+    whole = toy_trainer(toy_house, tmp_path / "a", 10, **how)
+    whole.run()
+    broken = toy_trainer(toy_house, tmp_path / "b", 10, **how)
+    iterate = broken._iterate
+
+    def failing(iteration: int) -> Any:
+        if iteration == 7:  # saved at 5
+            raise StoppedError
+        return iterate(iteration)
+
+    broken._iterate = failing  # type: ignore[method-assign]
+    with pytest.raises(StoppedError):
+        broken.run()
+    resumed = toy_trainer(toy_house, tmp_path / "b", 10, **how)
+    assert resumed.progress.iteration == 5
+    resumed.run()
+    ends = resumed.task.state_dict()
+    assert all(torch.equal(value, ends[name]) for name, value in whole.task.state_dict().items())
+
+
+def test_temperature_moves_with_the_run(toy_house: Path, tmp_path: Path) -> None:
+    how = {"distil": DistillConfig(temperature=4.0, final_temperature=2.0)}
+    trainer = toy_trainer(toy_house, tmp_path, 6, **how)
+    seen = []
+    for iteration in (0, 5):
+        trainer._pieces(iteration)
+        assert isinstance(trainer.task, DistillTask)
+        seen.append(trainer.task.distill.tau(trainer.task.done))
+    assert seen == [4.0, 2.0]
