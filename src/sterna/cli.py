@@ -480,13 +480,21 @@ class Study(Common):
     """
 
     name: tyro.conf.Positional[
-        Literal["minivln-stages", "minivln-losses", "minivln-kdweight", "r2r-text", "toy"]
+        Literal[
+            "minivln-stages",
+            "minivln-losses",
+            "minivln-kdweight",
+            "minivln-beyond",
+            "r2r-text",
+            "toy",
+        ]
     ]
-    """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls (they share
-    the runs of one --out); r2r-text: a teacher and its student without pre-training; toy: the same
-    on generated houses."""
-    scale: Literal["text", "toy"] = "text"
-    """Recipes of the minivln tables: R2R on text observations, or generated houses."""
+    """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
+    switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
+    its student without pre-training; toy: the same on generated houses."""
+    scale: Literal["text", "text-reverie", "toy", "toy-reverie"] = "text"
+    """Recipes of the minivln tables: text observations of R2R or REVERIE, or generated houses
+    (written unless --data is given)."""
     out: Path | None = None
     """Folder of all runs (default runs/minivln-SCALE or runs/NAME); the same command continues a
     killed study."""
@@ -516,8 +524,8 @@ def _study(argv: Sequence[str]) -> int:
     use_threads(args.threads)
     family = f"minivln-{args.scale}" if args.name.startswith("minivln-") else args.name
     out = args.out or Path("runs") / family
-    toy = args.name == "toy" or (family != args.name and args.scale == "toy")
-    root = args.data if toy else _data(args.data)
+    toy = args.name == "toy" or (family != args.name and args.scale.startswith("toy"))
+    root = (args.data or toy_data(out)) if toy else _data(args.data)
     given = {"teacher": args.teacher, "teacher-pretrained": args.pretrained}
     options = Options(
         out=out,
@@ -528,7 +536,6 @@ def _study(argv: Sequence[str]) -> int:
         given={name: path for name, path in given.items() if path is not None},
     )
     study = make_study(args.name, options)
-    root = root or toy_data(out)
     if args.plan:
         every = steps(study, root, out, threads=args.threads)
         text, values = plan_text(every), plan_values(every)

@@ -14,6 +14,7 @@ from sterna.metrics import read_result
 from sterna.recipes.results import render
 from sterna.recipes.studies import Options, make_study
 from sterna.recipes.study import run_study, steps
+from sterna.recipes.toyreverie import write_toy_reverie
 
 Ran = tuple[Path, str, dict]
 
@@ -128,6 +129,37 @@ def test_tables_share_runs_and_change_what_they_name(stages: Ran, toy_house: Pat
         recipe = read_json(out / f"both-weight-{name}-0" / "recipe.json")
         assert recipe["distill"]["weight"] == pytest.approx(weight)
     assert "both-no-fuse - both" in losses and "KDWeight x 10" in weights
+
+
+def test_switches_beyond_the_paper_are_switched(stages: Ran, toy_house: Path) -> None:
+    out = stages[0]
+    text, _ = run_study(study_of("minivln-beyond", out, seeds=(0,)), toy_house, out)
+
+    def recipe(row: str) -> dict:
+        return read_json(out / f"{row}-0" / "recipe.json")
+
+    base = recipe("both")["distill"]
+    for row, name, value in (
+        ("lessons", "lessons", 300),
+        ("temperature", "final_temperature", 1.0),
+        ("corrections", "corrections", 0.5),
+        ("other-norm", "normalise", not base["normalise"]),
+    ):
+        assert recipe(f"both-{row}")["distill"][name] == value != base[name]
+    assert recipe("both-no-replay")["loop"]["replay"] == 0
+    assert recipe("pretrained-inherited")["start"]["from_teacher"] is True
+    assert recipe("both-inherited")["start"]["weights"].endswith("pretrained-inherited-0/best")
+    assert "| both-inherited - both |" in text
+
+
+def test_studies_of_reverie_report_objects(tmp_path: Path) -> None:
+    root = write_toy_reverie(tmp_path / "data", train_scans=2, unseen_scans=1, paths=6)
+    options = Options(out=tmp_path / "out", seeds=(0,), iterations=3, scale="toy-reverie")
+    study = make_study("minivln-kdweight", options)
+    text, values = run_study(study, root, tmp_path / "out")
+    assert "| RGS | RGSPL |" in text and values["protocol"]["name"] == "REVERIE_DUET"
+    assert "RGSPL" in values["rows"][0]["val_unseen"]
+    assert values["paired_differences_val_unseen"]["none - both"]["RGS"]["path_error"] is not None
 
 
 def test_only_some_steps_and_steps_that_others_hold(tmp_path: Path, toy_house: Path) -> None:

@@ -28,7 +28,7 @@ from sterna.recipes.runs import Ready, finish, ready
 from sterna.recipes.start import begin
 from sterna.recipes.toyworld import WORDS
 from sterna.recipes.world import World
-from sterna.train.loop import LoopConfig
+from sterna.train.loop import STATE_FILE, LoopConfig
 from sterna.train.pretrain.loop import PretrainRunner
 from sterna.train.pretrain.masking import MaskingConfig
 from sterna.train.pretrain.objects import Objects
@@ -192,9 +192,10 @@ def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
     teacher = _teacher(config) if _taught(config) else None
     if teacher is not None:
         check_fit(teacher.config, panoramas, episodes, "teacher")
+    resumes = (out / STATE_FILE).is_file()
     return ready(
         PretrainRunner,
-        _task(config, policy, teacher, bare, objects, world, episodes),
+        _task(config, policy, teacher, bare, objects, world, episodes, resumes=resumes),
         policy,
         config,
         out,
@@ -228,6 +229,8 @@ def _task(
     store: ObjectStore | None,
     world: World,
     episodes: Sequence[Episode],
+    *,
+    resumes: bool,
 ) -> PretrainTask:
     keys = panoramas.atlas.keys
     logits: NDArray[np.floating] | None = None
@@ -257,7 +260,7 @@ def _task(
         view_logits=logits,
         objects=objects,
     )
-    if config.start.from_teacher:
+    if config.start.from_teacher and not resumes:
         back = inherit(policy, teacher, panoramas, episodes)
         for linear in (task.embedding_map, *task.hidden_maps.values()):
             linear.get_parameter("weight").data.copy_(back)

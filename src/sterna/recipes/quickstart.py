@@ -19,7 +19,7 @@ from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pictures import show_episode
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
 from sterna.recipes.runs import train
-from sterna.recipes.toyworld import write_toy_world
+from sterna.recipes.toyreverie import write_toy_reverie
 from sterna.train.loop import LoopConfig
 
 
@@ -84,8 +84,8 @@ def quickstart(
 def toy_data(out: Path, seed: int = 0) -> Path:
     """Return the data folder of generated houses in a run folder, written if it is not there."""
     root = out / "toy-data"
-    if not (root / "features" / "toy.hdf5").is_file():  # what is written last
-        write_toy_world(root, seed, train_scans=12, unseen_scans=4, paths=60)
+    if not (root / "reverie" / "REVERIE_test.json").is_file():  # what is written last
+        write_toy_reverie(root, seed, train_scans=12, unseen_scans=4, paths=60)
     return root
 
 

@@ -30,7 +30,7 @@ from sterna.recipes.start import begin
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate
 from sterna.train.imitation import ImitationTask
-from sterna.train.loop import Log, Runner, Scores, Trainer
+from sterna.train.loop import STATE_FILE, Log, Runner, Scores, Trainer
 
 RUN_FILE = "run.json"
 SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
@@ -87,7 +87,7 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
     policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
-    if config.start.from_teacher:
+    if config.start.from_teacher and not (out / STATE_FILE).is_file():
         _from_teacher(config, policy, task, panoramas, episodes)
     return ready(
         Trainer,

@@ -12,6 +12,7 @@ from typing import Any
 
 from sterna.errors import InputError
 from sterna.files import read_json
+from sterna.recipes import reverie
 from sterna.recipes.config import (
     DistillRun,
     PretrainRun,
@@ -38,32 +39,64 @@ class Scale:
     stage2: Callable[[], DistillRun]
 
 
-def _study_teacher() -> TrainConfig:
-    base = text_teacher()
-    return replace(base, loop=replace(base.loop, iterations=1600, warm_start=100, eval_every=800))
+def _after(recipe: Callable[[], TrainConfig]) -> Callable[[], TrainConfig]:
+    """Return a teacher's recipe for after pre-training: fewer steps."""
+
+    def make() -> TrainConfig:
+        base = recipe()
+        loop = replace(base.loop, iterations=1600, warm_start=100, eval_every=800)
+        return replace(base, loop=loop)
+
+    return make
 
 
-def _study_student() -> DistillRun:
-    """The text student after pre-training: no first lessons, fewer steps."""
-    base = text_student()
-    loop = replace(base.loop, iterations=1500, warm_start=100, eval_every=750, save_every=250)
-    return replace(base, loop=loop, distill=replace(base.distill, lessons=0))
+def _student_after(recipe: Callable[[], DistillRun]) -> Callable[[], DistillRun]:
+    """Return a student's recipe for after pre-training: fewer steps, no first lessons."""
+
+    def make() -> DistillRun:
+        base = recipe()
+        loop = replace(base.loop, iterations=1500, warm_start=100, eval_every=750, save_every=250)
+        return replace(base, loop=loop, distill=replace(base.distill, lessons=0))
+
+    return make
 
 
-def _toy_student() -> DistillRun:
-    base = toy_student()
-    return replace(base, model=replace(base.model, heads=toy_teacher().model.heads))
+def _as_many_heads(
+    recipe: Callable[[], DistillRun], teacher: Callable[[], TrainConfig]
+) -> Callable[[], DistillRun]:
+    """Return a student's recipe with its teacher's number of heads, which attention asks for."""
+
+    def make() -> DistillRun:
+        base = recipe()
+        return replace(base, model=replace(base.model, heads=teacher().model.heads))
+
+    return make
 
 
 SCALES = {
     "text": Scale(
         pretrained=text_pretraining,
-        teacher=_study_teacher,
+        teacher=_after(text_teacher),
         stage1=text_stage1,
-        stage2=_study_student,
+        stage2=_student_after(text_student),
+    ),
+    "text-reverie": Scale(
+        pretrained=reverie.text_pretraining,
+        teacher=_after(reverie.text_teacher),
+        stage1=reverie.text_stage1,
+        stage2=_student_after(reverie.text_student),
     ),
     "toy": Scale(
-        pretrained=toy_pretraining, teacher=toy_teacher, stage1=toy_stage1, stage2=_toy_student
+        pretrained=toy_pretraining,
+        teacher=toy_teacher,
+        stage1=toy_stage1,
+        stage2=_as_many_heads(toy_student, toy_teacher),
+    ),
+    "toy-reverie": Scale(
+        pretrained=reverie.toy_pretraining,
+        teacher=reverie.toy_teacher,
+        stage1=reverie.toy_stage1,
+        stage2=_as_many_heads(reverie.toy_student, reverie.toy_teacher),
     ),
 }
 
@@ -107,6 +140,8 @@ class _Student:
     hears: bool
     """Fine-tuned beside the teacher (stage 2)."""
     change: Callable[[DistillRun], DistillRun] | None = None
+    inherits: bool = False
+    """Pre-training begins from the teacher's mapped blocks."""
 
 
 def _distill(**values: Any) -> Callable[[DistillRun], DistillRun]:
@@ -162,6 +197,31 @@ _WEIGHTS = (
 )
 
 
+def _other_norm(run: DistillRun) -> DistillRun:
+    return replace(run, distill=replace(run.distill, normalise=not run.distill.normalise))
+
+
+def _no_replay(run: DistillRun) -> DistillRun:
+    return replace(run, loop=replace(run.loop, replay=0))
+
+
+def _changed(name: str, label: str, change: Callable[[DistillRun], DistillRun]) -> _Student:
+    return _Student(
+        name=f"both-{name}", label=f"student, {label}", taught=True, hears=True, change=change
+    )
+
+
+_BEYOND = (
+    _BOTH,
+    _changed("lessons", "300 first lessons", _distill(lessons=300)),
+    _changed("temperature", "temperature 4 to 1", _distill(temperature=4.0, final_temperature=1.0)),
+    _changed("corrections", "half of the labels the teacher's", _distill(corrections=0.5)),
+    _changed("other-norm", "stage 2 with the other normalisation", _other_norm),
+    _changed("no-replay", "no replay", _no_replay),
+    replace(_changed("inherited", "begun from its teacher", lambda run: run), inherits=True),
+)
+
+
 class _Minivln:
     """Builds the trainings of MiniVLN studies; the same row always has the same folders."""
 
@@ -210,19 +270,22 @@ class _Minivln:
 
         return self._add(TEACHER + end, config, before)
 
-    def pretrained(self, seed: int, *, taught: bool, blind: bool = False) -> str:
+    def pretrained(self, row: _Student, seed: int, *, blind: bool = False) -> str:
         """Add a student's pre-training, alone or beside the teacher (stage 1)."""
         end = "-blind" * blind
         source = PRETRAINED + end
 
         def config() -> Stage1Run:
             run: Stage1Run = self._sized(self.scale.stage1(), seed, blind=blind)
-            if taught:
+            if row.inherits:
+                run = replace(run, start=StartConfig(from_teacher=True))
+            if row.taught:
                 return replace(run, teacher=self._best(source))
             return replace(run, distill=replace(run.distill, weight=0.0))
 
-        name = f"pretrained-{'taught' if taught else 'alone'}{end}-{seed}"
-        return self._add(name, config, *([source] if taught else []))
+        kind = "inherited" if row.inherits else "taught" if row.taught else "alone"
+        needs = [source] if row.taught else []
+        return self._add(f"pretrained-{kind}{end}-{seed}", config, *needs)
 
     def _fine_tuned(self, row: _Student, seed: int, before: str, *, blind: bool) -> DistillRun:
         run: DistillRun = self._sized(self.scale.stage2(), seed, blind=blind)
@@ -235,7 +298,7 @@ class _Minivln:
     def student(self, row: _Student, seed: int, *, blind: bool = False) -> tuple[str, str]:
         """Add a student of a row; return its folder and that of its pre-training."""
         end = "-blind" * blind
-        before = self.pretrained(seed, taught=row.taught, blind=blind)
+        before = self.pretrained(row, seed, blind=blind)
         folder = self._add(
             f"{row.name}{end}-{seed}",
             lambda: self._fine_tuned(row, seed, before, blind=blind),
@@ -339,7 +402,7 @@ def _stages(name: str, options: Options) -> Study:
 
 
 def _table(rows: Sequence[_Student], name: str, options: Options) -> Study:
-    """Tables IV and V: rows of students beside their teacher, each against both stages."""
+    """Return rows of students beside their teacher, each against both stages."""
     build = _Minivln(options)
     arms = [_teacher_arm(build), *(_student_arm(build, row) for row in rows)]
     pairs = [(row.name, "both") for row in rows if row.name != "both"]
@@ -428,4 +491,5 @@ STUDIES: dict[str, Callable[[str, Options], Study]] = {
     "minivln-stages": _stages,
     "minivln-losses": lambda name, options: _table(_LOSSES, name, options),
     "minivln-kdweight": lambda name, options: _table(_WEIGHTS, name, options),
+    "minivln-beyond": lambda name, options: _table(_BEYOND, name, options),
 }

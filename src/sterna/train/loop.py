@@ -31,6 +31,8 @@ from sterna.train.task import TaskOutput
 Scores = dict[str, float]
 """Means of an evaluation, rates from 0 to 1."""
 
+STATE_FILE = "state.pt"
+"""Name of the training state in a run's folder."""
 _RECALL = 1000
 """Stream of the draws that choose remembered walks."""
 _GOALS = 2000
@@ -171,7 +173,7 @@ class Runner(ABC):
     @property
     def state_file(self) -> Path:
         """Where the training state lies."""
-        return self.folder / "state.pt"
+        return self.folder / STATE_FILE
 
     def _check_config(self, config: dict[str, Any]) -> None:
         path = self.folder / "recipe.json"
