@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sterna.data.episodes import Episode
+from sterna.minivln.maps import viewpoints
 from sterna.minivln.stage2 import DistillTask, squared_error
 from sterna.models.agent import look, token_batch
 from sterna.world.geometry import VIEWS
@@ -50,7 +51,7 @@ def give_lessons(
         return
     parts = _learners(task)
     optimizer = torch.optim.AdamW(parts, lr=learning_rate, fused=True)
-    nodes = _nodes(task, episodes)
+    nodes = viewpoints(task, episodes)
     task.train()
     bar = tqdm(range(count), desc="first lessons", unit="lesson")
     for number in bar:
@@ -85,13 +86,6 @@ def _learners(task: DistillTask) -> list[nn.Parameter]:
     if task.distill.panorama:
         modules += [policy.img_embeddings, task.panorama_map]
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _nodes(task: DistillTask, episodes: Sequence[Episode]) -> np.ndarray:
-    """Viewpoints of the episodes' scans, as atlas nodes."""
-    atlas = task.panoramas.atlas
-    scans = [atlas.scan_number[name] for name in sorted({e.scan for e in episodes})]
-    return np.flatnonzero(np.isin(atlas.scan_of, scans))
 
 
 def _reading(task: DistillTask, episodes: Sequence[Episode]) -> Tensor:

@@ -60,6 +60,8 @@ class DistillConfig:
 
     teacher_precision: Literal["run", "fp32", "bf16"] = "run"
     """Type the teacher computes in: as the student does (--loop.precision), or its own."""
+    fit_maps: bool = False
+    """Not in the paper: W_l and W_r begin as the least-squares maps of the student as it is."""
     lessons: int = 0
     """Steps before the first iteration that fit the student's text and panorama encoders to the
     teacher's, on random instructions and viewpoints (no trajectory, cheap)."""

@@ -19,6 +19,7 @@ from sterna.files import write_json
 from sterna.metrics import Protocol, Result, find_protocol
 from sterna.minivln.inherit import inherit
 from sterna.minivln.lessons import give_lessons
+from sterna.minivln.maps import fit_maps
 from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
@@ -213,12 +214,14 @@ def _from_teacher(
 def _prelude(
     config: TrainConfig, task: ImitationTask, episodes: Sequence[Episode]
 ) -> Callable[[Log], None] | None:
-    if not isinstance(task, DistillTask):
+    if not isinstance(task, DistillTask) or not isinstance(config, DistillRun):
         return None
     rate, seed = config.optimizer.learning_rate, config.loop.seed
 
     def prepare(write: Log) -> None:
         task.warm()
+        if config.distill.fit_maps:
+            fit_maps(task, episodes, seed=seed)
         give_lessons(task, episodes, learning_rate=rate, seed=seed, write=write)
 
     return prepare
