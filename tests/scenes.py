@@ -20,21 +20,23 @@ def wall_x(y: float, x0: float, x1: float, doors: tuple[float, ...] = (), z: flo
 
 
 def wall_y(x: float, y0: float, y1: float, doors: tuple[float, ...] = (), z: float = 0.0) -> list:
-    return [
-        (b[1], b[0], b[2], b[4], b[3], b[5]) for b in wall_x(x, y0, y1, doors, z)
-    ]
+    return [(b[1], b[0], b[2], b[4], b[3], b[5]) for b in wall_x(x, y0, y1, doors, z)]
 
 
 def frame(x0: float, y0: float, x1: float, y1: float, z: float = 0.0) -> list:
     return [
-        *wall_x(y0, x0, x1, z=z), *wall_x(y1, x0, x1, z=z),
-        *wall_y(x0, y0, y1, z=z), *wall_y(x1, y0, y1, z=z),
+        *wall_x(y0, x0, x1, z=z),
+        *wall_x(y1, x0, x1, z=z),
+        *wall_y(x0, y0, y1, z=z),
+        *wall_y(x1, y0, y1, z=z),
     ]
 
 
 def room(width: float = 4.0, depth: float = 3.0) -> Scene:
     """One empty room with its corner at (0, 0)."""
-    return Scene(boxes=np.array(frame(0, 0, width, depth)), floors=np.array([[0, 0, width, depth, 0]]))
+    return Scene(
+        boxes=np.array(frame(0, 0, width, depth)), floors=np.array([[0, 0, width, depth, 0]])
+    )
 
 
 def flat() -> Scene:
@@ -69,7 +71,11 @@ def maisonette() -> Scene:
         for k in range(steps)
     ]
     slabs = [(0, 1.2, rise - 0.2, 10, 6, rise), (7, 0, rise - 0.2, 10, 1.2, rise)]
-    furniture = [(1, 4, 0, 2.5, 5.5, 0.5), (7, 4.5, 0, 9, 5.5, 0.8), (4, 4.5, rise, 6, 5.9, rise + 1)]
+    furniture = [
+        (1, 4, 0, 2.5, 5.5, 0.5),
+        (7, 4.5, 0, 9, 5.5, 0.8),
+        (4, 4.5, rise, 6, 5.9, rise + 1),
+    ]
     return Scene(
         boxes=np.array(walls + treads + slabs + furniture),
         floors=np.array([[0, 0, 10, 6, 0], [0, 0, 10, 6, rise]]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +19,13 @@ from sterna.world.geometry import Floats
 
 Vec3 = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]
+
+
+class Pose(NamedTuple):
+    """Where an agent stands in the library's frame: position [3] in metres, heading in radians."""
+
+    position: Floats
+    heading: float
 
 
 class Action(IntEnum):

@@ -76,11 +76,11 @@ class Geodesics:
         # The last row is the goal itself, joined to the cells about it.
         graph.indices[-9:] = around
         graph.data[-9:] = np.linalg.norm(self.surface.centres_of(around) - goal, axis=1) + 1e-12
-        length, onward = dijkstra(graph, indices=count, return_predecessors=True)
+        length, onward = dijkstra(graph, indices=[count], return_predecessors=True)
         return Field(
             goal=goal,
-            length=length[:-1].astype(np.float32),
-            onward=onward[:-1].astype(np.int32),
+            length=length[0, :-1].astype(np.float32),
+            onward=onward[0, :-1].astype(np.int32),
         )
 
 

@@ -37,7 +37,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class MapTransform:
-    """World to pixel of a top-down map, north up: pixel (row, column) from its upper left corner."""
+    """World and pixels (row, column) of a top-down map, north up, row 0 in the north."""
 
     west: float
     north: float
@@ -87,12 +87,10 @@ class Space:
         """Return the nearest walkable points [..., 3] (a walkable one moves to its floor only)."""
         p = np.asarray(points, np.float64)
         cell = self.cells(p)
-        away = cell < 0
-        if away.any():
+        if np.any(cell < 0):
             if self._tree is None:
                 self._tree = cKDTree(self.surface.centres)
-            cell = cell.copy()
-            cell[away] = self._tree.query(p[away])[1]
+            cell = np.where(cell < 0, self._tree.query(p)[1], cell)
         return self._on(cell, p[..., :2])
 
     def _on(self, cell: Ints, flat: Floats) -> Floats:
@@ -106,8 +104,9 @@ class Space:
     def _standing(self, points: ArrayLike, what: str) -> tuple[Floats, Ints]:
         p = np.asarray(points, np.float64)
         cell = self.cells(p)
-        if (cell < 0).any():
-            bad = p[cell < 0][0] if p.ndim > 1 else p
+        away = np.atleast_1d(cell < 0)
+        if away.any():
+            bad = p.reshape(-1, 3)[away.argmax()]
             raise InputError(
                 f"space: {what} {np.round(bad, 3).tolist()} is not walkable; snap() gives the "
                 "nearest point that is"
@@ -177,7 +176,8 @@ class Space:
         edge = np.where(step > 0, low + s.cell, low)
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.where(step != 0, (edge - start) / step, 1.0).min(1).clip(0, 1)
-        return (start + step * part[:, None]).clip(low + _INSIDE, low + (s.cell - _INSIDE))
+        end: Floats = start + step * part[:, None]
+        return end.clip(low + _INSIDE, low + (s.cell - _INSIDE))
 
     def sees(self, a: ArrayLike, b: ArrayLike) -> Bools:
         """Whether an agent can walk straight from each `a` [n, 3] to each `b` [n, 3]."""
@@ -211,13 +211,13 @@ class Space:
         around = self.surface.joined[cell]
         to_centre = np.linalg.norm(self.surface.centres_of(around) - p[:, None], axis=2)
         length = np.where(around >= 0, field.length[around] + to_centre, np.inf).min(1)
-        straight = np.linalg.norm(p - field.goal, axis=1)
-        length = np.maximum(length / MEAN_EXCESS, straight)
-        near = np.flatnonzero((straight < _NEAR) & (length < 2 * _NEAR))
+        straight: Floats = np.linalg.norm(p - field.goal, axis=1)
+        out: Floats = np.maximum(length / MEAN_EXCESS, straight)
+        near = np.flatnonzero((straight < _NEAR) & (out < 2 * _NEAR))
         if len(near):
             open_way = near[self.sees(p[near], field.goal)]
-            length[open_way] = straight[open_way]
-        return length
+            out[open_way] = straight[open_way]
+        return out
 
     def geodesic(self, a: ArrayLike, b: ArrayLike) -> float:
         """Metres of the shortest way from a [3] to b [3], or to the nearest of b [k, 3]."""

@@ -255,9 +255,12 @@ class _Raster:
     def whole_discs(self) -> NDArray[np.bool_]:
         """Cells around which the floor goes on for the agent's radius on every side."""
         joined = _join(self.table, self.ij, self.height, self.agent.step)
-        reach = int(math.floor(self.agent.radius / self.cell + 0.5 - _SAME))
+        reach = math.floor(self.agent.radius / self.cell + 0.5 - _SAME)
         offsets = [
-            (a, b) for a in range(-reach, reach + 1) for b in range(-reach, reach + 1) if (a, b) != (0, 0)
+            (a, b)
+            for a in range(-reach, reach + 1)
+            for b in range(-reach, reach + 1)
+            if (a, b) != (0, 0)
         ]
         offsets.sort(key=lambda o: o[0] ** 2 + o[1] ** 2)
         at = {(0, 0): np.arange(len(self.ij), dtype=np.int32)}
