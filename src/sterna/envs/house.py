@@ -47,7 +47,8 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
     here succeed), steps; at the end also `scores` (`continuous_scores`).
 
     Episodes are drawn uniformly with the seed given to `reset`;
-    ``reset(options={"instr_id": ...})`` chooses one. `InputError` for episodes that cannot be walked. It is a `ContinuousNavEnv`.
+    ``reset(options={"instr_id": ...})`` chooses one. `InputError` for episodes that
+    cannot be walked. It is a `ContinuousNavEnv`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012

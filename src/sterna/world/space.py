@@ -70,10 +70,10 @@ class Space:
         s = self.surface
         ij = np.floor((p[..., :2] - s.origin) / s.cell)
         rows, columns = s.table.shape[1:]
-        inside = ((ij >= 0) & (ij < (columns, rows))).all(-1)
+        inside: Bools = np.all((ij >= 0) & (ij < (columns, rows)), axis=-1)
         i, j = np.where(inside[..., None], ij, 0).astype(np.int64).reshape(-1, 2).T
         level = s.table[:, j, i].reshape(-1, *p.shape[:-1])
-        gap = np.where(level >= 0, np.abs(s.height[level] - p[..., 2]), np.inf)
+        gap: Floats = np.where(level >= 0, np.abs(s.height[level] - p[..., 2]), np.inf)
         best = gap.argmin(0)[None]
         found = np.take_along_axis(level, best, 0)[0].astype(np.int64)
         near = np.take_along_axis(gap, best, 0)[0] <= FLOOR_TOLERANCE
@@ -90,15 +90,22 @@ class Space:
         if np.any(cell < 0):
             if self._tree is None:
                 self._tree = cKDTree(self.surface.centres)
-            cell = np.where(cell < 0, self._tree.query(p)[1], cell)
+            nearest = np.where(cell < 0, self._tree.query(p)[1], cell)
+            drawn = self._drawn(nearest, p[..., :2])
+            return self._on(nearest, np.where((cell < 0)[..., None], drawn, p[..., :2]))
         return self._on(cell, p[..., :2])
 
-    def _on(self, cell: Ints, flat: Floats) -> Floats:
-        """Points (x, y) drawn into their cells, with the height of the floor there."""
+    def _drawn(self, cell: Ints, flat: Floats) -> Floats:
+        """Nearest points (x, y) inside the given cells."""
         s = self.surface
         low = s.origin + s.column[cell] * s.cell
-        flat = flat.clip(low + _INSIDE, low + (s.cell - _INSIDE))
-        rise = ((flat - low - s.cell / 2) * s.slope[cell]).sum(-1)
+        return flat.clip(low + _INSIDE, low + (s.cell - _INSIDE))
+
+    def _on(self, cell: Ints, flat: Floats) -> Floats:
+        """Points (x, y) of their cells with the height of the floor there."""
+        s = self.surface
+        middle = s.origin + (s.column[cell] + 0.5) * s.cell
+        rise = ((flat - middle) * s.slope[cell]).sum(-1)
         return np.concatenate([flat, (s.height[cell] + rise)[..., None]], axis=-1)
 
     def _standing(self, points: ArrayLike, what: str) -> tuple[Floats, Ints]:
@@ -142,6 +149,11 @@ class Space:
         moved = np.floor((wanted - s.origin) / s.cell).astype(np.int64) - s.column[cell]
         moved = moved.clip(-1, 1)
         reached = s.joined[cell, HERE + 3 * moved[:, 1] + moved[:, 0]].astype(np.int64)
+        corner = np.flatnonzero((reached < 0) & moved.all(1))
+        if len(corner):
+            reached[corner] = self._past_corner(
+                cell[corner], flat[corner], wanted[corner], moved[corner]
+            )
         blocked = np.flatnonzero(reached < 0)
         if len(blocked):
             collided[blocked] = True
@@ -154,11 +166,21 @@ class Space:
         flat[:] = wanted
         return reached
 
+    def _past_corner(self, cell: Ints, start: Floats, wanted: Floats, moved: Ints) -> Ints:
+        """Cells reached by diagonal motions through the one cell beside that they cross, or -1."""
+        s = self.surface
+        edge = s.origin + (s.column[cell] + (moved > 0)) * s.cell
+        part = (edge - start) / (wanted - start)
+        x, y = HERE + moved[:, 0], HERE + 3 * moved[:, 1]
+        x_first = part[:, 0] < part[:, 1]
+        beside = s.joined[cell, np.where(x_first, x, y)]
+        onward = s.joined[beside, np.where(x_first, y, x)]
+        return np.where(beside >= 0, onward, -1).astype(np.int64)
+
     def _slide(self, cell: Ints, wanted: Floats, moved: Ints) -> tuple[Ints, Floats]:
         """Keep the free part of a blocked motion: along x or along y, the further first."""
         s = self.surface
-        low = s.origin + s.column[cell] * s.cell
-        drawn = wanted.clip(low + _INSIDE, low + (s.cell - _INSIDE))
+        drawn = self._drawn(cell, wanted)
         free_x = s.joined[cell, HERE + moved[:, 0]]
         free_y = s.joined[cell, HERE + 3 * moved[:, 1]]
         over = np.abs(wanted - drawn)
@@ -176,24 +198,35 @@ class Space:
         edge = np.where(step > 0, low + s.cell, low)
         with np.errstate(divide="ignore", invalid="ignore"):
             part = np.where(step != 0, (edge - start) / step, 1.0).min(1).clip(0, 1)
-        end: Floats = start + step * part[:, None]
-        return end.clip(low + _INSIDE, low + (s.cell - _INSIDE))
+        return self._drawn(cell, start + step * part[:, None])
 
     def sees(self, a: ArrayLike, b: ArrayLike) -> Bools:
         """Whether an agent can walk straight from each `a` [n, 3] to each `b` [n, 3]."""
         start, end = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
-        reach = np.linalg.norm((end - start)[:, :2], axis=1).max(initial=0.0)
-        count = int(2 * reach / self.surface.cell) + 2
-        part = np.linspace(0, 1, count)[:, None]
-        cell = self.cells(start[:, None] + part * (end - start)[:, None])
-        column = self.surface.column[cell]
-        moved = np.diff(column, axis=1)
+        part = self._crossings(start[:, :2], end[:, :2])
+        middle = (part[:, 1:] + part[:, :-1])[..., None] / 2
+        cell = self.cells(start[:, None] + middle * (end - start)[:, None])
+        ends = np.stack([self.cells(start), self.cells(end)], axis=1)
+        cell = np.concatenate([ends[:, :1], cell, ends[:, 1:]], axis=1)
+        moved = np.diff(self.surface.column[cell], axis=1)
         slot = HERE + 3 * moved[..., 1] + moved[..., 0]
-        # A gap of several cells is one between floors; any other slot is then a wrong one.
-        fits = (np.abs(moved) <= 1).all(-1) & (cell >= 0).all(-1)[:, None]
+        fits = np.all(np.abs(moved) <= 1, axis=-1) & (cell[:, :-1] >= 0) & (cell[:, 1:] >= 0)
         onward = self.surface.joined[cell[:, :-1], np.where(fits, slot, HERE)]
-        seen: Bools = (fits & (onward == cell[:, 1:])).all(1)
+        seen: Bools = np.all(fits & (onward == cell[:, 1:]), axis=1)
         return seen
+
+    def _crossings(self, start: Floats, end: Floats) -> Floats:
+        """Parts of the way [n, c], sorted from 0 to 1, at which lines pass from cell to cell."""
+        first, last = ((p - self.surface.origin) / self.surface.cell for p in (start, end))
+        low = np.floor(np.minimum(first, last)) + 1
+        count = np.maximum(np.ceil(np.maximum(first, last)) - low, 0)
+        parts = [np.zeros((len(start), 1)), np.ones((len(start), 1))]
+        for axis in (0, 1):
+            lines = low[:, axis, None] + np.arange(int(count[:, axis].max(initial=0)))
+            reach = (last - first)[:, axis, None]
+            part = (lines - first[:, axis, None]) / np.where(reach == 0, 1, reach)
+            parts.append(np.where(lines < np.maximum(first, last)[:, axis, None], part, 1.0))
+        return np.sort(np.concatenate(parts, axis=1), axis=1)
 
     def field(self, goal: ArrayLike) -> Field:
         """Return the distance field of one goal [3], from memory if it was asked for before."""
@@ -216,7 +249,7 @@ class Space:
         near = np.flatnonzero((straight < _NEAR) & (out < 2 * _NEAR))
         if len(near):
             open_way = near[self.sees(p[near], field.goal)]
-            out[open_way] = straight[open_way]
+            out[open_way] = np.asarray(straight)[open_way]
         return out
 
     def geodesic(self, a: ArrayLike, b: ArrayLike) -> float:
@@ -258,7 +291,8 @@ class Space:
         cells = np.flatnonzero(self.surface.island == 0)
         chosen = cells[rng.integers(len(cells), size=count)]
         corner = self.surface.origin + self.surface.column[chosen] * self.surface.cell
-        return self._on(chosen, corner + rng.random((count, 2)) * self.surface.cell)
+        inside = self._drawn(chosen, corner + rng.random((count, 2)) * self.surface.cell)
+        return self._on(chosen, inside)
 
     def topdown(self, height: float, metres_per_pixel: float = 0.05) -> tuple[Bools, MapTransform]:
         """Map of the walkable area [rows, columns] within 0.5 m of a height, north up."""
