@@ -81,3 +81,9 @@ def maisonette() -> Scene:
         floors=np.array([[0, 0, 10, 6, 0], [0, 0, 10, 6, rise]]),
         stairs=(Stairs(low=(3, 0), high=(7, 1.2), bottom=0, top=rise, up="+x"),),
     )
+
+
+def shut_room() -> Scene:
+    """Two rooms of 2 x 2 m without a door between them."""
+    walls = [*frame(0, 0, 4, 2), *wall_y(2, 0, 2)]
+    return Scene(boxes=np.array(walls), floors=np.array([[0, 0, 4, 2, 0]]))

@@ -177,7 +177,7 @@ def _check_entry(entry: Entry, where: str) -> None:
         value = entry.get(key)
         check_field(entry, key, where, is_name(value) or is_whole(value), "an id")
     scene = entry.get("scene_id")
-    good = isinstance(scene, str) and is_name(Path(scene).stem)
+    good = isinstance(scene, str) and is_name(Path(scene).stem) and Path(scene).stem != ".."
     check_field(entry, "scene_id", where, good, "a path such as mp3d/<scan>/<scan>.glb")
     check_field(entry, "start_position", where, _numbers(entry.get("start_position"), 3), "[x,y,z]")
     rotation = entry.get("start_rotation")

@@ -30,6 +30,8 @@ from sterna.world.space import Bools, MapTransform
 
 SENSORS = ("rgb", "depth", "pose")
 
+_FAR = 1e4  # metres from the origin within which poses lie
+
 
 class HouseEnv(gymnasium.Env[Obs, np.int64]):
     """Follow an instruction through a house by STOP, FORWARD, LEFT and RIGHT.
@@ -94,7 +96,8 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
         }
         for name in self.sensors:
             if name == "pose":
-                parts[name] = spaces.Box(-np.inf, np.inf, (4,), np.float64)
+                low, high = np.array([-_FAR] * 3 + [0.0]), np.array([_FAR] * 3 + [2 * math.pi])
+                parts[name] = spaces.Box(low, high, dtype=np.float64)
                 continue
             camera = self._cameras[name]
             shape = (camera.height, camera.width)
