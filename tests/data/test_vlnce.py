@@ -107,9 +107,7 @@ def test_a_turned_episode_gets_a_new_rotation(file: Path, tmp_path: Path) -> Non
         ("instruction", {"instruction_text": 3}, "episode 12: instruction: instruction_text"),
     ],
 )
-def test_faults_name_file_episode_and_key(
-    tmp_path: Path, key: str, value: Any, named: str
-) -> None:
+def test_faults_name_file_episode_and_key(tmp_path: Path, key: str, value: Any, named: str) -> None:
     entry = copy.deepcopy(EPISODE) | {key: value}
     (tmp_path / "bad.json").write_text(json.dumps({"episodes": [entry]}))
     with pytest.raises(InputError) as error:

@@ -36,14 +36,22 @@ def episode(name: str, start: tuple, goal: tuple, heading: float = 0.0, scan: st
     )
 
 
-def drawn_episodes(space: Space, scan: str, goals: int, each: int, rng: np.random.Generator) -> list:
+def drawn_episodes(
+    space: Space, scan: str, goals: int, each: int, rng: np.random.Generator
+) -> list:
     """Episodes of at least 3 m between random points, several to a goal."""
     found = []
     for goal in space.random_points(goals, rng):
         starts = space.random_points(4 * each, rng)
         starts = starts[space.distances(starts, goal) > 3.2][:each]
         found += [
-            episode(f"{scan}{len(found)}.{k}", tuple(p), tuple(goal), rng.integers(12) * math.pi / 6, scan)
+            episode(
+                f"{scan}{len(found)}.{k}",
+                tuple(p),
+                tuple(goal),
+                rng.integers(12) * math.pi / 6,
+                scan,
+            )
             for k, p in enumerate(starts.tolist())
         ]
     return found

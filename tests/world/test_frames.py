@@ -44,7 +44,9 @@ def test_heading_is_that_of_the_rotated_camera(heading: float, tilt: float) -> N
 
 def test_a_negated_quaternion_is_the_same_heading_and_a_vertical_one_has_none():
     q = quaternion_of([0.3, 2.0, 5.0])
-    assert np.allclose(heading_of(q), [0.3, 2.0, 5.0]) and np.allclose(heading_of(-q), heading_of(q))
+    assert np.allclose(heading_of(q), [0.3, 2.0, 5.0]) and np.allclose(
+        heading_of(-q), heading_of(q)
+    )
     assert np.isnan(heading_of(Rotation.from_euler("x", 90, degrees=True).as_quat()))
 
 

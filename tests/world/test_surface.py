@@ -82,6 +82,6 @@ def test_bad_scenes_and_agents():
     with pytest.raises(InputError, match="too large for an agent"):
         make_surface(scenes.room(), Agent(), cell=0.2)
     with pytest.raises(InputError, match="nothing is walkable"):
-        make_surface(scenes.room(), Agent(radius=5.0))
+        make_surface(Scene(boxes=[], floors=[[0, 0, 0.3, 0.3, 0]]), Agent(radius=0.2))
     with pytest.raises(InputError, match="radius must be metres"):
         Agent(radius=0)
