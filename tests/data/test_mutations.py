@@ -21,8 +21,8 @@ from sterna.data.r2r import check_episodes, load_graphs, read_r2r
 from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie
 from sterna.data.textobs import read_observations
-from sterna.data.vlnce import read_trajectories, read_vlnce
 from sterna.data.views import ViewStore, write_views
+from sterna.data.vlnce import read_trajectories, read_vlnce
 from sterna.errors import InputError
 from sterna.files import read_json
 from toy_reverie import archive

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_paths_can_be_walked(flat: Space, maisonette: Space) -> None:
             assert np.array_equal(way[0], a) and np.array_equal(way[-1], b)
             assert space.sees(way[:-1], way[1:]).all()
             assert path_length(way) == pytest.approx(space.geodesic(a, b), rel=0.012, abs=0.02)
-            for start, end in zip(way[:-1], way[1:], strict=True):
+            for start, end in pairwise(way):
                 heading = math.atan2(*(end - start)[:2])
                 ends, hit = space.move(start[None], [heading], math.dist(start[:2], end[:2]))
                 assert not hit[0] and math.dist(ends[0, :2], end[:2]) < 1e-6

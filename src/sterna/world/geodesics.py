@@ -156,7 +156,9 @@ def _corners(surface: Surface) -> Corners:
     return Corners(of_cell=labels.reshape(count, 4).astype(np.int32), points=points, inside=inside)
 
 
-def _edges(surface: Surface, of_cell: NDArray[np.int32]) -> Iterator[tuple[Ints, Ints]]:
+def _edges(
+    surface: Surface, of_cell: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
     """Ends of all moves, each once."""
     joined = surface.joined
     for a, b, beside in (
