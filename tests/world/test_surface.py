@@ -59,6 +59,8 @@ def test_stairs_join_storeys_and_cut_their_opening():
     way = space.shortest_path((1, 3, 0), (1, 5, 2.7))
     assert way[:, 2].min() == pytest.approx(0) and way[:, 2].max() == pytest.approx(2.7)
     assert len(space.shortest_path((1, 3, 0), (5, 4, 0))), "the ground floor is whole"
+    beside_the_wall = space.cells([[x, 1.1, 0.675 * (x - 3)] for x in np.linspace(3.1, 6.9, 30)])
+    assert (beside_the_wall < 0).all(), "a wall along the flight is no step of it"
 
 
 @pytest.mark.parametrize("up", ["+x", "-x", "+y", "-y"])

@@ -15,6 +15,7 @@ from sterna.world.space import Step
 
 _TURN_COST = 0.004  # metres a turn must be worth
 _GAIN = 1e-3  # metres nearer to the goal that count as progress
+_MOVED = 0.01  # metres a first step of two must lead, lest the agent pushes at a wall for ever
 
 
 class Walkable(Protocol):
@@ -70,7 +71,9 @@ def follow(
     if len(stuck):
         first = reached.reshape(len(p), count, 3)[stuck].reshape(-1, 3)
         second = ends(first, np.repeat(heading[stuck], count))
-        after[stuck] = space.distances(second, goal).reshape(len(stuck), count, count).min(2)
+        best = space.distances(second, goal).reshape(len(stuck), count, count).min(2)
+        moved = np.linalg.norm(first.reshape(len(stuck), count, 3) - p[stuck, None], axis=2)
+        after[stuck] = np.where(moved > _MOVED, best, np.inf)
     chosen = turns[(after + _TURN_COST * np.abs(turns)).argmin(1)]
     action = np.where(chosen > 0, Action.RIGHT, np.where(chosen < 0, Action.LEFT, Action.FORWARD))
     lost = after.min(1) > now - _GAIN

@@ -24,6 +24,8 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from sterna.world.geometry import Floats, Ints
 from sterna.world.surface import HERE, Surface
 
+Numbers = NDArray[np.int32]
+
 _EAST, _NORTH, _WEST = HERE + 1, HERE + 3, HERE - 1
 _SW, _SE, _NW, _NE = range(4)
 _AROUND = 36  # corners of a cell and its eight neighbours, some named several times
@@ -156,9 +158,7 @@ def _corners(surface: Surface) -> Corners:
     return Corners(of_cell=labels.reshape(count, 4).astype(np.int32), points=points, inside=inside)
 
 
-def _edges(
-    surface: Surface, of_cell: NDArray[np.int32]
-) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+def _edges(surface: Surface, of_cell: Numbers) -> Iterator[tuple[Numbers, Numbers]]:
     """Ends of all moves, each once."""
     joined = surface.joined
     for a, b, beside in (

@@ -295,13 +295,16 @@ class _Raster:
         return blocked
 
     def _treads(self, box: Floats) -> list[int]:
-        """Flights of which a box is a step: inside the footprint, and not above the ramp there."""
+        """Flights of which a box is a step: inside the footprint, a riser above the ramp at most.
+
+        Measured where the ramp is lowest under the box, so that a wall along a flight is none.
+        """
         found = []
         for number, flight in enumerate(self.scene.stairs):
             inside = (box[:2] >= np.array(flight.low) - self.cell).all()
             inside &= (box[3:5] <= np.array(flight.high) + self.cell).all()
-            highest = flight.heights(box[[0, 0, 3, 3]], box[[1, 4, 1, 4]]).max()
-            if inside and flight.bottom < box[5] <= highest + self.agent.step:
+            lowest = flight.heights(box[[0, 0, 3, 3]], box[[1, 4, 1, 4]]).min()
+            if inside and flight.bottom < box[5] <= lowest + self.agent.step + _SAME:
                 found.append(number)
         return found
 
