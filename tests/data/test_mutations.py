@@ -22,6 +22,7 @@ from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie
 from sterna.data.textobs import read_observations
 from sterna.data.views import ViewStore, write_views
+from sterna.data.vlnce import read_trajectories, read_vlnce
 from sterna.errors import InputError
 from sterna.files import read_json
 from toy_reverie import archive
@@ -47,6 +48,18 @@ R4R = R2R | {
 }
 REVERIE = R2R | {"objId": 3, "id": "7_3"}
 REVERIE_TEST = {k: R2R[k] for k in ("scan", "heading", "instructions")} | {"id": "5", "path": ["a"]}
+VLNCE = {
+    "episode_id": 1,
+    "trajectory_id": 4,
+    "scene_id": "mp3d/house/house.glb",
+    "start_position": [1.0, 0.0, 2.0],
+    "start_rotation": [0.0, 1.0, 0.0, 0.0],
+    "info": {"geodesic_distance": 5.0},
+    "goals": [{"position": [1.0, 0.0, 7.0], "radius": 3.0}],
+    "instruction": {"instruction_text": "go on", "instruction_tokens": [5, 6, 0]},
+    "reference_path": [[1.0, 0.0, 2.0], [1.0, 0.0, 7.0]],
+}
+WALK = {"locations": [[1.0, 0.0, 2.0], [1.0, 0.0, 2.25]], "actions": [1, 0], "forward_steps": 1}
 LAMP = {"name": "lamp", "visible_pos": [3, 15], "bbox2d": [[0, 0, 10, 20], [5, 5, 10.5, 10]]}
 BOXES = {"house_a": {"7": LAMP, "2": {"name": "tv", "visible_pos": [], "bbox2d": []}}}
 TEXTS = {"v": ["caption"] * 8, "w": ["other"] * 8}
@@ -152,6 +165,24 @@ def test_damaged_bytes(tmp_path: Path, name: str, how: Any) -> None:
     file = tmp_path / "file.json"
     file.write_bytes(damage(json.dumps([entry]).encode(), how))
     survives(lambda: reader(file, "train"))
+
+
+@given(changes=CHANGES)
+@quick(1000)
+def test_changed_continuous_episodes(tmp_path: Path, changes: Any) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(json.dumps(mutate({"episodes": [VLNCE]}, changes)))
+    survives(lambda: read_vlnce(file, "train"))
+    file.write_text(json.dumps({"episodes": [mutate(VLNCE, changes)]}))
+    survives(lambda: read_vlnce(file, "train"))
+
+
+@given(changes=CHANGES)
+@quick(500)
+def test_changed_trajectories(tmp_path: Path, changes: Any) -> None:
+    file = tmp_path / "file.json"
+    file.write_text(json.dumps(mutate({"1": WALK}, changes)))
+    survives(lambda: read_trajectories(file, "train"))
 
 
 @given(changes=CHANGES)

@@ -29,6 +29,14 @@ OTHER = {
     "camera_width": 224,
     "camera_height": 224,
     "camera_hfov": 90.0,
+    "camera_elevation": 1.25,
+    "depth_width": 256,
+    "depth_height": 256,
+    "depth_hfov": 90.0,
+    "depth_near": 0.5,
+    "depth_far": 10.0,
+    "agent_radius": 0.1,
+    "agent_height": 1.5,
 }
 
 
@@ -47,6 +55,8 @@ def test_published_hashes_never_change():
         "REVERIE_DUET": "521381f1214e",
         "REVERIE_OFFICIAL": "ac566d1d01ae",
         "REVERIE_V2_DUET": "429f40894392",
+        "R2R_CE": "456ce953f0f1",
+        "RXR_CE": "8c3079489faf",
     }
 
 
@@ -100,5 +110,6 @@ def test_unknown_names_and_fields_are_refused():
     assert find_protocol("R2R_DUET") is R2R_DUET
     with pytest.raises(InputError, match="gravity"):
         Protocol.from_dict(BASE.to_dict() | {"gravity": 9.81})
+    assert "depth_far" not in BASE.to_dict(), "results from before these fields keep their hash"
     with pytest.raises(InputError, match="no object"):
         Protocol.from_dict([])

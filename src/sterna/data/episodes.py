@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sterna.world.frames import Quaternion, Vec3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
@@ -13,6 +15,12 @@ class Episode:
     `heading` the initial heading in radians (0 = +y, clockwise), `distance` the stated length in
     metres. `goals` lists every viewpoint that counts as the goal; empty means ``path[-1]``.
     `sub_paths[k]` holds the first and last index into `path` of `sub_instructions[k]` (0-based).
+
+    In continuous space (VLN-CE) `path` is empty, `distance` is the stated geodesic length, and the
+    last fields are set: `position` (x, y, z) where it starts, `waypoints` of the annotated path,
+    `goal_positions` with their common `goal_radius`, all in metres in the library's frame (z up),
+    and what the file said word for word: `rotation` (Habitat's quaternion, of which `heading` is
+    the meaning) and `scene`.
     """
 
     instr_id: str
@@ -28,6 +36,13 @@ class Episode:
     token_ids: tuple[int, ...] | None = None
     sub_instructions: tuple[str, ...] = ()
     sub_paths: tuple[tuple[int, int], ...] = ()
+    position: Vec3 | None = None
+    waypoints: tuple[Vec3, ...] = ()
+    goal_positions: tuple[Vec3, ...] = ()
+    goal_radius: float | None = None
+    rotation: Quaternion | None = None
+    scene: str | None = None
+    language: str | None = None
 
     @property
     def start(self) -> str:

@@ -117,6 +117,14 @@ class Layout:
                     return found[-1]
         raise self._missing(f"R2R_VLNCE_*/{split}/{split}.json.gz", places)
 
+    def vlnce_trajectories(self, split: str) -> Path:
+        """Reference trajectories (``_gt``) beside the episode file of `vlnce`."""
+        folder = self.vlnce(split).parent
+        found = sorted(folder.glob(f"{split}_gt.json*"))
+        if not found:
+            raise self._missing(f"{split}_gt.json[.gz]", [str(folder)])
+        return found[0]
+
     def rxr(self, split: str) -> Path:
         """Guide annotation file of Room-Across-Room."""
         places = ("rxr", "RxR", "RxR/annotations", "")

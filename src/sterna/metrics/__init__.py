@@ -1,14 +1,17 @@
 """Navigation scores, frozen protocols and submission files."""
 
+from sterna.metrics.continuous import Trace, continuous_scores
 from sterna.metrics.navigation import Walk, navigation_scores
 from sterna.metrics.protocol import (
     PROTOCOLS,
+    R2R_CE,
     R2R_DUET,
     R2R_MATTERSIM,
     R4R_DUET,
     REVERIE_DUET,
     REVERIE_OFFICIAL,
     REVERIE_V2_DUET,
+    RXR_CE,
     Protocol,
     find_protocol,
 )
@@ -24,17 +27,21 @@ from sterna.metrics.submission import (
 
 __all__ = [
     "PROTOCOLS",
+    "R2R_CE",
     "R2R_DUET",
     "R2R_MATTERSIM",
     "R4R_DUET",
     "REVERIE_DUET",
     "REVERIE_OFFICIAL",
     "REVERIE_V2_DUET",
+    "RXR_CE",
     "Estimate",
     "Prediction",
     "Protocol",
     "Result",
+    "Trace",
     "Walk",
+    "continuous_scores",
     "find_protocol",
     "format_result",
     "navigation_scores",

@@ -5,19 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from sterna.errors import InputError
 
-ReferenceLength = Literal["geodesic", "path"]
+ReferenceLength = Literal["geodesic", "path", "stored"]
 ReferencePath = Literal["annotated", "shortest"]
 SuccessRule = Literal["radius", "goal_set"]
 
 _FLOATS = ("success_radius", "ndtw_threshold", "spl_floor")
-_OPTIONAL_FLOATS = ("forward_step", "turn_angle", "camera_hfov")
-_OPTIONAL_INTS = ("max_steps", "camera_width", "camera_height")
+# Fields that came after the first results were written: absent from JSON and hash when None, so
+# that the protocols of those results keep their hashes.
+_LATER_FLOATS = (
+    *("camera_elevation", "depth_hfov", "depth_near", "depth_far"),
+    *("agent_radius", "agent_height"),
+)
+_LATER_INTS = ("depth_width", "depth_height")
+_LATER = (*_LATER_FLOATS, *_LATER_INTS)
+_OPTIONAL_FLOATS = ("forward_step", "turn_angle", "camera_hfov", *_LATER_FLOATS)
+_OPTIONAL_INTS = ("max_steps", "camera_width", "camera_height", *_LATER_INTS)
 _BOOLS = ("strict", "backtracking")
 _TEXTS = ("name", "distance_source", "answer_key")
 _CHOICES = {
@@ -45,7 +54,8 @@ class Protocol:
     strict: bool = True
     """True: distance < radius; False: distance <= radius."""
     reference_length: ReferenceLength
-    """SPL's length: of the shortest path start-goal ("geodesic") or of the reference ("path")."""
+    """SPL's length: of the shortest path ("geodesic"), of the reference ("path"), or as the
+    episode's file states it ("stored", VLN-CE)."""
     spl_floor: float = 0.0
     """Metres below which SPL's denominator never falls (0.01 in DUET's evaluator)."""
     reference_path: ReferencePath = "annotated"
@@ -72,6 +82,22 @@ class Protocol:
     """Pixels."""
     camera_hfov: float | None = None
     """Horizontal field of view in degrees."""
+    camera_elevation: float | None = None
+    """Height of both cameras above the floor in metres."""
+    depth_width: int | None = None
+    """Pixels of the depth camera."""
+    depth_height: int | None = None
+    """Pixels of the depth camera."""
+    depth_hfov: float | None = None
+    """Horizontal field of view of the depth camera in degrees."""
+    depth_near: float | None = None
+    """Least depth in metres; nearer things read as this (None: 0)."""
+    depth_far: float | None = None
+    """Greatest depth in metres; farther things read as this."""
+    agent_radius: float | None = None
+    """Metres of free space the agent needs on every side."""
+    agent_height: float | None = None
+    """Metres of headroom."""
 
     def __post_init__(self) -> None:
         """Check every field; make numbers canonical so that 3 and 3.0 hash alike."""
@@ -122,19 +148,22 @@ class Protocol:
     @property
     def hash(self) -> str:
         """First 12 hex digits of the SHA-256 of the canonical JSON of all fields."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values; later fields only where they are set."""
+        values = asdict(self)
+        return {k: v for k, v in values.items() if k not in _LATER or v is not None}
 
     @classmethod
     def from_dict(cls, values: Any) -> Protocol:
         """Rebuild a protocol from `to_dict`; unknown or missing fields raise `InputError`."""
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            keys = sorted(set(values) ^ names) if isinstance(values, dict) else "no object"
+        given = set(values) if isinstance(values, dict) else set()
+        wrong = (given - names) | (names - set(_LATER) - given)
+        if wrong:
+            keys = sorted(wrong) if isinstance(values, dict) else "no object"
             raise InputError(
                 f"protocol: expected exactly Protocol's fields, these differ: {str(keys)[:200]}; "
                 "the result may come from another version of sterna"
@@ -191,6 +220,54 @@ REVERIE_V2_DUET = Protocol(
 )
 """The second annotation release with DUET's formulas; its goals come from the first one's boxes."""
 
+_CONTINUOUS: Mapping[str, Any] = MappingProxyType(
+    {
+        "reference_length": "stored",
+        "distance_source": "walkable area, geodesic; path lengths Euclidean",
+        "max_steps": 500,
+        "forward_step": 0.25,
+    }
+)
+
+R2R_CE = Protocol(
+    name="R2R_CE",
+    answer_key="VLN-CE: goals and reference trajectories (_gt) of R2R_VLNCE_v1-3",
+    **_CONTINUOUS,
+    turn_angle=15,
+    sliding=True,
+    camera_width=224,
+    camera_height=224,
+    camera_hfov=90,
+    camera_elevation=1.25,
+    depth_width=256,
+    depth_height=256,
+    depth_hfov=90,
+    depth_far=10,
+    agent_radius=0.1,
+    agent_height=1.5,
+)
+"""R2R in continuous environments with the task settings of VLN-CE and Habitat's defaults."""
+
+RXR_CE = Protocol(
+    name="RXR_CE",
+    answer_key="VLN-CE: goals and reference trajectories (_gt) of RxR_VLNCE_v0",
+    **_CONTINUOUS,
+    turn_angle=30,
+    sliding=False,
+    camera_width=640,
+    camera_height=480,
+    camera_hfov=79,
+    camera_elevation=0.88,
+    depth_width=640,
+    depth_height=480,
+    depth_hfov=79,
+    depth_near=0.5,
+    depth_far=5,
+    agent_radius=0.18,
+    agent_height=0.88,
+)
+"""RxR in continuous environments with the task settings of the RxR-Habitat challenge."""
+
 _PUBLISHED.update(
     {
         p.name: p
@@ -201,6 +278,8 @@ _PUBLISHED.update(
             REVERIE_DUET,
             REVERIE_OFFICIAL,
             REVERIE_V2_DUET,
+            R2R_CE,
+            RXR_CE,
         )
     }
 )
