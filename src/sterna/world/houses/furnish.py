@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sterna.world.houses import furniture as f
 from sterna.world.houses import objects as o
-from sterna.world.houses.model import BRIGHT, Model
+from sterna.world.houses.model import Model
 from sterna.world.houses.paint import Paint
 from sterna.world.houses.place import Placed, Site
 
@@ -82,13 +82,21 @@ def aside(site: Site, base: Placed, model: Model, sign: int, gap: int = 0, front
     return site.at(model, base.x + x, base.y + y, base.quarter, z, front)
 
 
-def before(site: Site, base: Placed, model: Model, gap: int, turn: int = 0, shift: int = 0) -> Placed | None:
+def before(
+    site: Site,
+    base: Placed,
+    model: Model,
+    gap: int,
+    turn: int = 0,
+    shift: int = 0,
+    rug: Placed | None = None,
+) -> Placed | None:
     """Stand a thing in front of another, `gap` mm away (negative: tucked in)."""
     edge = -model.box[1] if turn % 4 == 0 else model.box[4]
     x, y = shift, base.model.box[4] + gap + edge
     for _ in range(base.quarter):
         x, y = y, -x
-    return site.at(model, base.x + x, base.y + y, (base.quarter + turn) % 4)
+    return site.on_rug(model, base.x + x, base.y + y, (base.quarter + turn) % 4, rug)
 
 
 def bedroom(site: Site, single: bool) -> None:
@@ -119,7 +127,7 @@ def bedroom(site: Site, single: bool) -> None:
         if dice.chance(35):
             site.against(f.armchair(dice), 400, None, "corner")
     if site.width * site.depth > 11_000_000 and dice.chance(60):
-        rug_near(site, bed)
+        rug_near(site, None)
 
 
 def _beside_bed(site: Site, bed: Placed, single: bool) -> None:
@@ -168,7 +176,7 @@ def living_room(site: Site) -> None:
         hearth = site.against(f.fireplace(dice), 600, None, "middle")
         scatter(site, hearth, ("candle", "vase", "photo frame", "teapot"), 2)
     for _ in range(dice.between(1, 2)):
-        shelf = site.against(f.bookshelf(dice, dice.pick(("large", "small"))), 500)
+        site.against(f.bookshelf(dice, dice.pick(("large", "small"))), 500)
     side = site.against(f.sideboard(dice), 500) if dice.chance(60) else None
     scatter(site, side, ("radio", "vase", "lamp", "photo frame", "candle", "bottle"), 3)
     if dice.chance(25):
@@ -177,7 +185,6 @@ def living_room(site: Site) -> None:
             before(site, piano, f.stool(dice), 120, 2)
             scatter(site, piano, ("photo frame", "vase", "books"), 1)
     site.against(f.floor_lamp(dice), 0, None, "corner")
-    del shelf
 
 
 def _sitting_area(site: Site) -> bool:
@@ -206,11 +213,13 @@ def _sitting_area(site: Site) -> bool:
 
 def _around_sofa(site: Site, sofa: Placed) -> None:
     dice = site.dice
-    table = before(site, sofa, f.coffee_table(dice), 380) or before(site, sofa, f.coffee_table(dice), 320)
-    scatter(site, table, ("books", "cup", "fruit bowl", "vase", "teapot", "candle", "plate"), 2)
-    rug = f.rug(dice, 2400, 1600)
+    rug = None
     if dice.chance(75):
-        before(site, sofa, rug, 20) or before(site, sofa, f.rug(dice, 1800, 1000), 20)
+        rug = before(site, sofa, f.rug(dice, 2200, 1400), 40)
+    table = before(site, sofa, f.coffee_table(dice), 400, 0, 0, rug)
+    if table is None:
+        table = before(site, sofa, f.coffee_table(dice), 320, 0, 0, rug)
+    scatter(site, table, ("books", "cup", "fruit bowl", "vase", "teapot", "candle", "plate"), 2)
     for sign in dice.shuffled((-1, 1)):
         if dice.chance(70):
             chair = f.armchair(dice)
@@ -222,8 +231,7 @@ def _around_sofa(site: Site, sofa: Placed) -> None:
     for _ in range(dice.between(0, 2)):
         site.on_top(small(site, "cushion"), sofa)
     if dice.chance(60):
-        lamp = aside(site, sofa, f.floor_lamp(dice), dice.pick((-1, 1)), 60)
-        del lamp
+        aside(site, sofa, f.floor_lamp(dice), dice.pick((-1, 1)), 60)
 
 
 def dining_room(site: Site) -> None:
@@ -240,35 +248,42 @@ def dining_room(site: Site) -> None:
 def dining_set(site: Site, size: str) -> Placed | None:
     """Stand a table in the room's free middle with its chairs tucked in, laid or decorated."""
     dice = site.dice
-    table = None
     model = f.dining_table(dice, size)
-    x0, y0, x1, y1 = site.rect
-    first = 0 if site.width >= site.depth else 1
-    spots = [((x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10)]
-    spots += [
-        (dice.between(x0 + 900, x1 - 900, 50), dice.between(y0 + 900, y1 - 900, 50))
-        for _ in range(24)
-        if x1 - x0 > 1900 and y1 - y0 > 1900
-    ]
-    for x, y in spots:
-        for quarter in (first, 1 - first):
-            reserve = Model("table", "brown", "wood").add(model.box[3] * 2 + 500, 1700, 750)
-            trial = site.at(reserve, x, y, quarter)
-            if trial is not None and table is None:
-                site.things.remove(trial)
-                table = site.at(model, x, y, quarter)
+    table = _table_spot(site, model)
     if table is None:
         return None
-    _chairs(site, table, size)
     for kind in dice.shuffled(("fruit bowl", "vase", "candle", "plate", "cup", "teapot"))[:3]:
         site.on_top(small(site, kind), table)
-    if dice.chance(50):
-        w, d = model.box[3] * 2 + 600, 2100
-        site.at(f.rug(dice, w // 200 * 200, d), table.x, table.y, table.quarter)
     return table
 
 
-def _chairs(site: Site, table: Placed, size: str) -> None:
+def _table_spot(site: Site, model: Model) -> Placed | None:
+    """Find a place where a table has room for chairs and people around it."""
+    dice = site.dice
+    x0, y0, x1, y1 = site.rect
+    first = 0 if site.width >= site.depth else 1
+    spots = [((x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10)]
+    if x1 - x0 > 1900 and y1 - y0 > 1900:
+        spots += [
+            (dice.between(x0 + 900, x1 - 900, 50), dice.between(y0 + 900, y1 - 900, 50))
+            for _ in range(24)
+        ]
+    for x, y in spots:
+        for quarter in (first, 1 - first):
+            around = Model("room to sit", "brown", "wood").add(model.box[3] * 2 + 200, 1420, 750)
+            trial = site.at(around, x, y, quarter)
+            if trial is not None:
+                site.things.remove(trial)
+                w = (model.box[3] * 2 + 400) // 200 * 200
+                rug = site.at(f.rug(dice, w, 1800), x, y, quarter) if dice.chance(50) else None
+                table = site.on_rug(model, x, y, quarter, rug)
+                if table is not None:
+                    _chairs(site, table, model.size, rug)
+                return table
+    return None
+
+
+def _chairs(site: Site, table: Placed, size: str, rug: Placed | None) -> None:
     """Tuck chairs in on both long sides, looking at the table."""
     chair = f.chair(site.dice)
     shifts = (-560, 0, 560) if size == "large" else (-270, 270)
@@ -280,7 +295,7 @@ def _chairs(site: Site, table: Placed, size: str) -> None:
                 x, y = y, -x
             quarter = (table.quarter + (2 if sign > 0 else 0)) % 4
             copy = Model(chair.kind, chair.colour, chair.material, "", chair.parts, chair.tops)
-            site.at(copy, table.x + x, table.y + y, quarter)
+            site.on_rug(copy, table.x + x, table.y + y, quarter, rug)
 
 
 def kitchen(site: Site) -> None:
@@ -375,8 +390,7 @@ def bathroom(site: Site) -> None:
     site.against(f.toilet(dice), 450, None, "any", tries=24)
     hang(site, o.towel_rail(dice), 1100)
     if dice.chance(60):
-        basket = site.against(f.basket(dice, dice.pick(("small", "large"))), 0, None, "corner")
-        del basket
+        site.against(f.basket(dice, dice.pick(("small", "large"))), 0, None, "corner")
     if dice.chance(40):
         stool = site.against(f.stool(dice), 0)
         if stool is not None:
@@ -458,12 +472,8 @@ def playroom(site: Site) -> None:
         x0, y0, x1, y1 = site.rect
         for _ in range(6):
             x, y = dice.between(x0 + 300, x1 - 300, 10), dice.between(y0 + 300, y1 - 300, 10)
-            if site.at(small(site, kind), x, y, dice.below(4), 12 if _on_rug(site, x, y) else 0):
+            if site.at(small(site, kind), x, y, dice.below(4)):
                 break
-
-
-def _on_rug(site: Site, x: int, y: int) -> bool:
-    return False
 
 
 def hall(site: Site) -> None:
@@ -516,5 +526,3 @@ def finish(site: Site, kind: str) -> None:
     if kind in ("kitchen", "living room", "office", "playroom", "dining room") and dice.chance(45):
         hang(site, o.wall_clock(dice), 1900)
 
-
-_ = BRIGHT

@@ -135,7 +135,9 @@ def _site(dice: Dice, number: int, spaces: list[Space], holes: list[Opening], le
             depth, margin = 120, 40
         else:
             site.doors.append((side, hole.low, hole.high))
-            depth, margin = 700, 80
+            # Wide openings stay free in the middle, where people walk.
+            spare = max(0, (hole.high - hole.low - 1200) // 2) if hole.kind == "wide" else -80
+            depth, margin = 500 if hole.kind == "wide" else 700, -spare
         a, b = hole.low - margin, hole.high + margin
         z0, z1 = level.floor + hole.bottom, level.floor + hole.top + 80
         strip = ((a, y1 - depth, b, y1), (x1 - depth, a, x1, b), (a, y0, b, y0 + depth), (x0, a, x0 + depth, b))

@@ -141,7 +141,7 @@ def _hole(dice: Dice, wall: Wall, kind: str, width: int, middle: bool) -> Openin
 
 # Width, sill and head of a room's windows.
 WINDOWS = {
-    "living room": (1800, 400, 2250),
+    "living room": (1700, 850, 2250),
     "dining room": (1600, 800, 2250),
     "kitchen": (1300, 1150, 2150),
     "bedroom": (1500, 850, 2150),
@@ -157,9 +157,10 @@ WINDOWS = {
 def windows(spaces: list[Space], stretches: list[Wall], holes: list[Opening]) -> list[Opening]:
     """Return windows in outer walls, one every 2.5 m or so, clear of the front door."""
     out = []
+    blank = _blank_walls(spaces, stretches)
     for wall in stretches:
         space = spaces[wall.a]
-        if wall.b is not None or space.kind not in WINDOWS:
+        if wall.b is not None or space.kind not in WINDOWS or wall in blank:
             continue
         if space.well is not None and space.storey == 0 and _beside_well(space, wall):
             continue  # the landing lies there
@@ -176,6 +177,16 @@ def windows(spaces: list[Space], stretches: list[Wall], holes: list[Opening]) ->
             taken = [o for o in holes if o.wall.at == wall.at and o.wall.axis == wall.axis]
             if all(high + 200 <= o.low or o.high + 200 <= low for o in taken if o.kind == "front"):
                 out.append(Opening(wall, "window", low, high, sill, head))
+    return out
+
+
+def _blank_walls(spaces: list[Space], stretches: list[Wall]) -> list[Wall]:
+    """Return an outer wall of each room with several that gets no window: tall things need it."""
+    out = []
+    for number, space in enumerate(spaces):
+        outer = [w for w in stretches if w.a == number and w.b is None and w.high - w.low > 2500]
+        if len(outer) > 1 and space.kind not in PASSAGES:
+            out.append(max(outer, key=lambda w: w.high - w.low))
     return out
 
 

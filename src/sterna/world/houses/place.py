@@ -19,7 +19,8 @@ from sterna.world.houses.plan import Rect
 
 CELL = 100  # of the raster on which ways are sought
 WALK = 300  # half the width of a walkway
-HEAD = 1900  # what hangs higher is in nobody's way
+FLAT = 30  # what is no higher is walked over
+HUNG = 600  # what hangs higher, hangs on a wall or from the ceiling, out of the way
 
 
 def turned(box: Box, quarter: int) -> Box:
@@ -105,7 +106,7 @@ class Site:
         b = new.box
         if b[0] < x0 or b[1] < y0 or b[3] > x1 or b[4] > y1 or b[5] > self.ceiling:
             return False
-        flat = b[5] - self.floor < 30  # rugs may lie in front of doors
+        flat = b[5] - self.floor < FLAT  # rugs may lie in front of doors
         if not flat and any(meet(b, air) and _parts_meet(new, air) for air in self.kept):
             return False
         for other in self.things:
@@ -113,9 +114,12 @@ class Site:
                 for part, _ in new.parts:
                     if any(meet(part, theirs) for theirs, _ in other.parts):
                         return False
-        if flat or new.on is not None or b[2] - self.floor >= HEAD:
-            return True
-        return self._walkable(new, front)
+        return not self._stands(new) or self._walkable(new, front)
+
+    def _stands(self, thing: Placed) -> bool:
+        """Say whether a thing stands on the floor, or on a rug, where people would walk."""
+        low, high = thing.box[2] - self.floor, thing.box[5] - self.floor
+        return high >= FLAT and low < (FLAT if thing.on is not None else HUNG)
 
     def _walkable(self, new: Placed, front: int) -> bool:
         zone = strip_in_front(new, front) if front else None
@@ -136,7 +140,7 @@ class Site:
         cells[WALK // CELL : -WALK // CELL, WALK // CELL : -WALK // CELL] = True
         for thing in things:
             b = thing.box
-            if thing.on is None and b[2] - self.floor < HEAD and b[5] - self.floor > 30:
+            if self._stands(thing):
                 cells[self._slices((b[0] - WALK, b[1] - WALK, b[3] + WALK, b[4] + WALK))] = False
         return cells
 
@@ -192,6 +196,17 @@ class Site:
         """Put a model with its origin at (x, y), z over the floor, if it fits there."""
         new = put(model, x, y, self.floor + z if on is None else z, quarter, on)
         return self.add(new, front) if self.fits(new, front) else None
+
+    def on_rug(
+        self, model: Model, x: int, y: int, quarter: int, rug: Placed | None
+    ) -> Placed | None:
+        """Put a model on the floor, or on a rug if it lies under all of it."""
+        if rug is not None:
+            new = put(model, x, y, rug.box[5], quarter, rug)
+            a, b = new.box, rug.box
+            if b[0] <= a[0] and b[1] <= a[1] and a[3] <= b[3] and a[4] <= b[4]:
+                return self.add(new) if self.fits(new) else None
+        return self.at(model, x, y, quarter)
 
     def against(
         self,

@@ -188,7 +188,7 @@ def _corridor(draft: Draft, storey: int, x0: int, x1: int) -> bool:
 def _living_block(draft: Draft) -> bool:
     """Put living room, dining room and kitchen west of the wing, stacked or two beside each other."""
     dice = draft.dice
-    draft.block = dice.between(4600, 6600, STEP)
+    draft.block = dice.between(4800, 7000, STEP)
     shift = (0, 0) if dice.chance(40) else (-dice.between(0, 1600, 200), dice.between(0, 1600, 200))
     y0, y1 = shift[0], draft.depth + shift[1]
     cuts = _cuts(draft, y0, y1)
@@ -207,8 +207,8 @@ def _living_block(draft: Draft) -> bool:
     draft.spaces.append(Space("living room", 0, ((x0, low, x1, high),)))
     low, high = other_low, other_high
     pair = dice.shuffled(["kitchen", "dining room"])
-    if draft.block >= 5800:
-        middle = x0 + dice.between(2900, draft.block - 2900, STEP)
+    if draft.block >= 6000:
+        middle = x0 + dice.between(3000, draft.block - 3000, STEP)
         draft.spaces.append(Space(pair[0], 0, ((x0, low, middle, high),)))
         draft.spaces.append(Space(pair[1], 0, ((middle, low, x1, high),)))
     else:
@@ -224,7 +224,7 @@ def _cuts(draft: Draft, y0: int, y1: int) -> list[int] | None:
         pieces = 3 if y1 - y0 >= 10200 else 2
         inner = sorted(draft.dice.pick(free) for _ in range(pieces - 1))
         sizes = sorted(b - a for a, b in zip([y0, *inner], [*inner, y1], strict=True))
-        least = [2900, 2900, 3900] if pieces == 3 else [3100, 4000]
+        least = [3100, 3100, 3900] if pieces == 3 else [3300, 4000]
         if all(size >= low for size, low in zip(sizes, least, strict=True)):
             cuts = [y0, *inner, y1]
             if pieces == 2 or max(cuts[1] - cuts[0], cuts[3] - cuts[2]) >= 3900:
