@@ -125,7 +125,7 @@ def bedroom(site: Site, single: bool) -> None:
         if chest is not None and dice.chance(60):
             over(site, chest, o.mirror(dice, 700, 900), 1150)
         if dice.chance(35):
-            site.against(f.armchair(dice), 400, None, "corner")
+            site.against(f.armchair(dice), 450, None, "corner")
     if site.width * site.depth > 11_000_000 and dice.chance(60):
         rug_near(site, None)
 
@@ -227,7 +227,7 @@ def _around_sofa(site: Site, sofa: Placed) -> None:
             y = 900
             for _ in range(sofa.quarter):
                 x, y = y, -x
-            site.at(chair, sofa.x + x, sofa.y + y, (sofa.quarter + (3 if sign > 0 else 1)) % 4, 0, 200)
+            site.at(chair, sofa.x + x, sofa.y + y, (sofa.quarter + (3 if sign > 0 else 1)) % 4, 0, 450)
     for _ in range(dice.between(0, 2)):
         site.on_top(small(site, "cushion"), sofa)
     if dice.chance(60):
@@ -340,10 +340,11 @@ def _counter_run(site: Site, side: int, paint: Paint) -> list[Placed]:
     low, high = _free_length(site, side)
     low, high = low + 20, high - 20
     length = (high - low) // 20 * 20
-    if length < 2400:
+    if length < 1800:
         return []
-    units: list[Model] = [f.sink(dice, 800, paint), f.counter(dice, 600, paint), f.stove(dice)]
-    rest = length - 2000
+    first = 600 if length >= 2000 else 400
+    units: list[Model] = [f.sink(dice, 800, paint), f.counter(dice, first, paint), f.stove(dice)]
+    rest = length - 1400 - first
     if rest >= 1300:
         units.append(f.dishwasher(dice))
         rest -= 600
@@ -381,7 +382,7 @@ def _lay(site: Site, side: int, units: list[Model], low: int, high: int, paint: 
 def bathroom(site: Site) -> None:
     """Toilet, basin under a mirror, bath or shower; towels, basket, mat."""
     dice = site.dice
-    bath = site.against(f.bathtub(dice), 400, None, "corner") if dice.chance(60) else None
+    bath = site.against(f.bathtub(dice), 450, None, "corner") if dice.chance(60) else None
     if bath is None:
         bath = site.against(f.shower(dice), 500, None, "corner")
     basin = site.against(f.basin(dice), 500)
@@ -406,11 +407,11 @@ def office(site: Site) -> None:
     """Desk with computer, shelves, filing cabinet, printer."""
     dice = site.dice
     desk_corner(site, "computer screen") or desk_corner(site)
-    site.against(f.bookshelf(dice, "large"), 500, None, "any") or site.against(f.bookshelf(dice, "small"), 400)
+    site.against(f.bookshelf(dice, "large"), 500, None, "any") or site.against(f.bookshelf(dice, "small"), 450)
     cabinet = site.against(f.filing_cabinet(dice), 500)
     scatter(site, cabinet, ("printer",), 1)
     if dice.chance(60):
-        site.against(f.armchair(dice), 400, None, "corner")
+        site.against(f.armchair(dice), 450, None, "corner")
     if dice.chance(50):
         rug_near(site, None)
 
@@ -436,7 +437,7 @@ def laundry(site: Site) -> None:
     if dice.chance(60):
         board = site.against(f.ironing_board(dice), 0)
         scatter(site, board, ("iron",), 1)
-    shelf = site.against(f.metal_shelf(dice), 400)
+    shelf = site.against(f.metal_shelf(dice), 450)
     scatter(site, shelf, ("detergent", "towels", "bottle", "iron", "jar"), 4)
     if dice.chance(50):
         site.against(f.bucket(dice), 0)
@@ -446,7 +447,7 @@ def storage(site: Site) -> None:
     """Shelves of tools and tins, boxes, suitcase, vacuum cleaner."""
     dice = site.dice
     for _ in range(2):
-        shelf = site.against(f.metal_shelf(dice), 400)
+        shelf = site.against(f.metal_shelf(dice), 450)
         scatter(site, shelf, ("toolbox", "paint can", "watering can", "jar", "detergent", "bottle", "radio"), 5)
     for _ in range(dice.between(1, 3)):
         box = site.against(f.cardboard_box(dice, dice.pick(("large", "small"))), 0, None, "any", tries=8)
@@ -466,7 +467,7 @@ def playroom(site: Site) -> None:
     site.against(f.bookshelf(dice, "small"), 500)
     shelf = site.against(f.dresser(dice), 500)
     scatter(site, shelf, ("doll house", "globe", "books", "teddy bear"), 2)
-    desk_corner(site) if dice.chance(40) else site.against(f.armchair(dice), 400)
+    desk_corner(site) if dice.chance(40) else site.against(f.armchair(dice), 450)
     rug_near(site, None)
     for kind in ("toy truck", "ball", "toy blocks"):
         x0, y0, x1, y1 = site.rect
@@ -479,10 +480,10 @@ def playroom(site: Site) -> None:
 def hall(site: Site) -> None:
     """Coats, shoes, mirror, console, umbrella stand."""
     dice = site.dice
-    bench = site.against(f.shoe_bench(dice), 300) if dice.chance(80) else None
+    bench = site.against(f.shoe_bench(dice), 450) if dice.chance(80) else None
     if bench is None or over(site, bench, o.coat_hooks(dice), 850) is None:
         site.against(f.coat_rack(dice), 0, None, "corner")
-    table = site.against(f.console(dice), 300)
+    table = site.against(f.console(dice), 450)
     scatter(site, table, ("telephone", "vase", "lamp", "photo frame", "books"), 2)
     if table is not None:
         over(site, table, o.mirror(dice, 600, 900), 1150)

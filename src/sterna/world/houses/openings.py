@@ -95,8 +95,8 @@ def doors(dice: Dice, spaces: list[Space], stretches: list[Wall]) -> list[Openin
         length = wall.high - wall.low
         if kinds <= set(LIVING):
             out += _between_living(dice, wall, kinds, length)
-        elif "corridor" in kinds and kinds & {"living room", "dining room", "kitchen", "hall"}:
-            if length >= 1200:
+        elif "corridor" in kinds and kinds & {*LIVING, "hall"}:
+            if length >= 1200 and _leads(spaces, wall):
                 out.append(_hole(dice, wall, "wide", min(length - 400, 1500), True))
         elif kinds == {"hall", "living room"} and length >= 2000 and dice.chance(60):
             out.append(_hole(dice, wall, "wide", 1300, False))
@@ -115,8 +115,15 @@ def doors(dice: Dice, spaces: list[Space], stretches: list[Wall]) -> list[Openin
 
 
 def _leads(spaces: list[Space], wall: Wall) -> bool:
-    assert wall.b is not None
-    return "corridor" in (spaces[wall.a].kind, spaces[wall.b].kind)
+    """Say whether a wall borders on a corridor, and not on its stairwell."""
+    for number in (wall.a, wall.b):
+        if number is not None and spaces[number].kind == "corridor":
+            sides = edges(spaces[number].rects[0])
+            return any(
+                (wall.axis, wall.at) == (axis, at) and low <= wall.low and wall.high <= high
+                for axis, at, low, high, _ in sides
+            )
+    return False
 
 
 def _between_living(dice: Dice, wall: Wall, kinds: set[str], length: int) -> list[Opening]:

@@ -81,11 +81,16 @@ class Palette:
         """Return the row of a paint in the table."""
         return self._number.setdefault(paint, len(self._number))
 
+    def _linear(self, paint: Paint) -> list[float]:
+        """Return linear red, green and blue; walls are painted in pale shades of their colour."""
+        pale = 0.6 if paint.material == "plaster" else 0.0
+        return [((1 - pale) * value / 255.0 + pale * 0.95) ** 2 for value in COLOURS[paint.colour]]
+
     def table(self) -> NDArray[np.float32]:
         """Return one row a paint: linear red, green, blue (0-1), then the rest of `COLUMNS`."""
         rows = [
             [
-                *((value / 255.0) ** 2 for value in COLOURS[paint.colour]),
+                *self._linear(paint),
                 MATERIALS[paint.material],
                 paint.scale / 1000,
                 paint.along,

@@ -106,7 +106,9 @@ class Site:
         b = new.box
         if b[0] < x0 or b[1] < y0 or b[3] > x1 or b[4] > y1 or b[5] > self.ceiling:
             return False
-        flat = b[5] - self.floor < FLAT  # rugs may lie in front of doors
+        flat = b[5] - self.floor < FLAT  # rugs may lie in front of doors, clear of their frames
+        if flat and (b[0] < x0 + 20 or b[1] < y0 + 20 or b[3] > x1 - 20 or b[4] > y1 - 20):
+            return False
         if not flat and any(meet(b, air) and _parts_meet(new, air) for air in self.kept):
             return False
         for other in self.things:
