@@ -108,7 +108,7 @@ def bedroom(site: Site, single: bool) -> None:
     if bed is not None:
         _beside_bed(site, bed, single)
         if dice.chance(60):
-            scatter(site, bed, ("cushion", "teddy bear", "books", "towels"), 1)
+            scatter(site, bed, ("teddy bear", "books", "towels"), 1)
         if dice.chance(80):
             over(site, bed, o.picture(dice, "large" if not single else "small"), 1350)
     site.against(f.wardrobe(dice, "small" if single else "large"), 650, None, "corner") or site.against(
@@ -305,9 +305,12 @@ def kitchen(site: Site) -> None:
     sides = sorted(dice.shuffled(range(4)), key=lambda s: -(_free_length(site, s)[1] - _free_length(site, s)[0]))
     run: list[Placed] = []
     for side in sides:
+        things, reach = len(site.things), len(site.reach)
         run = _counter_run(site, side, paint)
-        if run:
+        if {"stove", "kitchen sink"} <= {p.model.kind for p in run}:
             break
+        del site.things[things:], site.reach[reach:]
+        run = []
     if not any(p.model.kind == "fridge" for p in site.things):
         site.against(f.fridge(dice), 600, None, "corner") or site.against(f.fridge(dice), 500)
     stuff = dice.shuffled(("kettle", "toaster", "microwave", "coffee machine", "cutting board", "knife block", "fruit bowl", "jar", "bottle", "plate", "cup", "teapot"))

@@ -243,7 +243,10 @@ def washer(dice: Dice, kind: str) -> Model:
     """Return a washing machine or a dryer."""
     m = Model(kind, dice.pick(("white", "white", "grey")), "metal").add(600, 580, 850, 0, -10)
     glass = Paint("black" if kind == "washing machine" else "blue", "glass")
-    m.add(340, 12, 340, 0, 286, 270, STEEL).add(260, 8, 260, 0, 296, 310, glass)
+    for w, h in ((380, 260), (260, 380), (330, 330)):  # as round as boxes get
+        m.add(w, 12, h, 0, 286, 440 - h // 2, STEEL)
+    for w, h in ((280, 180), (180, 280), (236, 236)):
+        m.add(w, 8, h, 0, 296, 440 - h // 2, glass)
     return m.add(560, 10, 100, 0, 285, 730, BLACK).top(560, 540, 850)
 
 

@@ -94,6 +94,8 @@ def first_hit(
     j = min(max(int(py / cell), 0), ny - 1)
     k = min(max(int(pz / cell), 0), nz - 1)
     si, sj, sk = (1 if dx > 0 else -1), (1 if dy > 0 else -1), (1 if dz > 0 else -1)
+    # Which coordinate of a box the ray meets first on each axis.
+    ni, nj, nk = (0 if dx > 0 else 3), (1 if dy > 0 else 4), (2 if dz > 0 else 5)
     tx = (low[0] + (i + (si > 0)) * cell - ox) * ix
     ty = (low[1] + (j + (sj > 0)) * cell - oy) * iy
     tz = (low[2] + (k + (sk > 0)) * cell - oz) * iz
@@ -103,21 +105,11 @@ def first_hit(
         c = (i * ny + j) * nz + k
         for n in range(starts[c], starts[c + 1]):
             b = lists[n]
-            # Slab test; near and far sides by the ray's direction.
-            if si > 0:
-                n0, f0 = (boxes[b, 0] - ox) * ix, (boxes[b, 3] - ox) * ix
-            else:
-                n0, f0 = (boxes[b, 3] - ox) * ix, (boxes[b, 0] - ox) * ix
-            if sj > 0:
-                n1, f1 = (boxes[b, 1] - oy) * iy, (boxes[b, 4] - oy) * iy
-            else:
-                n1, f1 = (boxes[b, 4] - oy) * iy, (boxes[b, 1] - oy) * iy
+            n0, f0 = (boxes[b, ni] - ox) * ix, (boxes[b, 3 - ni] - ox) * ix
+            n1, f1 = (boxes[b, nj] - oy) * iy, (boxes[b, 5 - nj] - oy) * iy
             if n0 > f1 or n1 > f0:
                 continue
-            if sk > 0:
-                n2, f2 = (boxes[b, 2] - oz) * iz, (boxes[b, 5] - oz) * iz
-            else:
-                n2, f2 = (boxes[b, 5] - oz) * iz, (boxes[b, 2] - oz) * iz
+            n2, f2 = (boxes[b, nk] - oz) * iz, (boxes[b, 7 - nk] - oz) * iz
             near, axis = n0, 0
             if n1 > near:
                 near, axis = n1, 1
@@ -310,9 +302,9 @@ def light_at(
     else:
         qz += sign * 0.03
     if axis == 2:
-        ambient = 0.66 if sign > 0 else 0.50
+        ambient = 0.70 if sign > 0 else 0.60
     else:
-        ambient = 0.58 if axis == 0 else 0.50
+        ambient = 0.66 if axis == 0 else 0.57
     s = 0
     for n in range(storeys.shape[0]):
         if qz >= storeys[n]:
@@ -326,12 +318,12 @@ def light_at(
     x0, y0, x1, y1 = rooms[part, 0], rooms[part, 1], rooms[part, 2], rooms[part, 3]
     dark = 1.0
     if axis != 0:
-        dark *= 1.0 - 0.28 * np.exp(-max(0.0, min(qx - x0, x1 - qx)) * 5.0)
+        dark *= 1.0 - 0.28 / (1.0 + 40.0 * max(0.0, min(qx - x0, x1 - qx)) ** 2)
     if axis != 1:
-        dark *= 1.0 - 0.28 * np.exp(-max(0.0, min(qy - y0, y1 - qy)) * 5.0)
+        dark *= 1.0 - 0.28 / (1.0 + 40.0 * max(0.0, min(qy - y0, y1 - qy)) ** 2)
     if axis != 2:
         up, down = rooms[part, 5] - qz, qz - rooms[part, 4]
-        dark *= 1.0 - 0.25 * np.exp(-max(0.0, min(up, down)) * 5.0)
+        dark *= 1.0 - 0.25 / (1.0 + 40.0 * max(0.0, min(up, down)) ** 2)
     lamp = int(rooms[part, 6])
     if lamp < 0:
         return ambient * dark * 1.15

@@ -106,7 +106,7 @@ def _alarm(d: Dice) -> Model:
 
 
 def _cushion(d: Dice) -> Model:
-    return Model("cushion", d.pick(SOFT), "fabric").add(420, 140, 360)
+    return Model("cushion", d.pick(SOFT), "fabric").add(400, 160, 300)
 
 
 def _teddy(d: Dice) -> Model:

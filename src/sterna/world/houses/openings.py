@@ -150,7 +150,7 @@ def _hole(dice: Dice, wall: Wall, kind: str, width: int, middle: bool) -> Openin
 WINDOWS = {
     "living room": (1700, 850, 2250),
     "dining room": (1600, 800, 2250),
-    "kitchen": (1300, 1150, 2150),
+    "kitchen": (1300, 1250, 2150),
     "bedroom": (1500, 850, 2150),
     "bathroom": (700, 1450, 2100),
     "office": (1400, 850, 2150),

@@ -43,7 +43,7 @@ def _mark_cut(house: House, pixels: np.ndarray, z: float, metre: int) -> None:
         j0, j1 = round((x0 - corner[0]) * metre), max(1, round((x1 - x0) * metre))
         kind = house.classes[house.box_class[b]]
         ink = np.array(WALL_INK, float)
-        if kind not in STRUCTURE or kind in ("front door", "window"):
+        if kind not in STRUCTURE or kind in ("front door", "window", "stairs", "railing"):
             ink = 230 * np.sqrt(house.materials[house.box_material[b], :3])
         pixels[i0 : i0 + i1, j0 : j0 + j1] = ink.astype(np.uint8)
 
@@ -57,6 +57,8 @@ def _write_names(house: House, storey: int, image: Image.Image, metre: int) -> N
             x0, y0, x1, y1 = room.rectangles[0]
             spot = ((x0 + x1) / 2 - corner[0]) * metre, (top - (y0 + y1) / 2) * metre
             text = f"{room.name}\n{room.area:.0f} m2"
+            if font.getlength(room.name) > (x1 - x0) * metre:
+                text = text.replace(" ", "\n", room.name.count(" "))
             draw.multiline_text(
                 spot, text, NAME_INK, font, "mm", align="center", stroke_width=2, stroke_fill=HALO
             )
