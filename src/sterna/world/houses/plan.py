@@ -70,20 +70,21 @@ class Draft:
 
 def draw_plan(dice: Dice) -> tuple[list[Space], int]:
     """Return the rooms of a house and its number of storeys; tries until one fits the limits."""
+    storeys = 2 if dice.chance(45) else 1
+    least = dice.between(LEAST_AREA, 180 if storeys == 1 else 230)
     while True:
-        draft = _draft(dice)
+        draft = _draft(dice, storeys)
         if draft is None:
             continue
         area = sum((x1 - x0) * (y1 - y0) for s in draft.spaces for x0, y0, x1, y1 in s.rects)
         # Walls take about a tenth of what their centre lines enclose.
-        if not LEAST_AREA * 1.12 <= area / 1e6 <= MOST_AREA * 1.02:
+        if not least * 1.12 <= area / 1e6 <= MOST_AREA * 1.02:
             continue
         if LEAST_ROOMS <= len(draft.spaces) <= MOST_ROOMS:
             return _turned(dice, draft.spaces), draft.storeys
 
 
-def _draft(dice: Dice) -> Draft | None:
-    storeys = 2 if dice.chance(40) else 1
+def _draft(dice: Dice, storeys: int) -> Draft | None:
     draft = Draft(
         dice,
         storeys,
