@@ -91,7 +91,9 @@ def test_depth_and_masks_agree_with_rays(house: House, renderer: Renderer) -> No
     x = (2 * (np.arange(24) + 0.5) / 24 - 1) * right
     y = (1 - 2 * (np.arange(16) + 0.5) / 16) * up
     sin, cos = math.sin, math.cos
-    forward = np.array([sin(heading) * cos(elevation), cos(heading) * cos(elevation), sin(elevation)])
+    forward = np.array(
+        [sin(heading) * cos(elevation), cos(heading) * cos(elevation), sin(elevation)]
+    )
     across = np.array([cos(heading), -sin(heading), 0])
     upward = np.cross(across, forward)
     ways = (forward + x[None, :, None] * across + y[:, None, None] * upward).reshape(-1, 3)

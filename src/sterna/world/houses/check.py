@@ -108,7 +108,9 @@ def blocked_doors(house: House) -> list[str]:
     return out
 
 
-def walkable(house: House, storey: int, radius: float = RADIUS) -> tuple[Cells, NDArray[np.float64]]:
+def walkable(
+    house: House, storey: int, radius: float = RADIUS
+) -> tuple[Cells, NDArray[np.float64]]:
     """Return where the middle of an agent can be, [y, x] on a raster, and the raster's corner.
 
     Floors carry it; a box in its way keeps it `radius` away. Stairs are left out.
@@ -138,7 +140,7 @@ def unreachable(house: House, radius: float = RADIUS) -> list[str]:
     hall = next((room for room in house.rooms if room.kind == "hall"), house.rooms[0])
     for storey in range(len(house.floors)):
         cells, corner = walkable(house, storey, radius)
-        reached[storey] = (label(cells)[0], corner, [])
+        reached[storey] = (label(cells)[0].astype(np.int32), corner, [])
     marks, corner, areas = reached[hall.storey]
     areas.append(_largest(marks, corner, hall))
     for stairs in house.stairs:  # lower storeys come first

@@ -57,7 +57,9 @@ def scatter(site: Site, support: Placed | None, kinds: Sequence[str], count: int
             site.on_top(small(site, kind), support)
 
 
-def hang(site: Site, model: Model, height: int, sides: Sequence[int] | None = None) -> Placed | None:
+def hang(
+    site: Site, model: Model, height: int, sides: Sequence[int] | None = None
+) -> Placed | None:
     """Hang a thing on a wall with its middle at a height over the floor."""
     z = height - (model.box[5] + model.box[2]) // 2
     return site.against(model, 0, sides, "any", z, tries=20)
@@ -66,13 +68,17 @@ def hang(site: Site, model: Model, height: int, sides: Sequence[int] | None = No
 def over(site: Site, below: Placed, model: Model, z: int) -> Placed | None:
     """Hang a thing on the wall behind another, over its middle."""
     side = (below.quarter + 2) % 4
-    along = (below.box[0] + below.box[3]) // 2 if side % 2 == 0 else (below.box[1] + below.box[4]) // 2
+    along = (
+        (below.box[0] + below.box[3]) // 2 if side % 2 == 0 else (below.box[1] + below.box[4]) // 2
+    )
     x, y = site.spot(model, side, along)
     return site.at(model, x, y, below.quarter, z)
 
 
-def aside(site: Site, base: Placed, model: Model, sign: int, gap: int = 0, front: int = 0) -> Placed | None:
-    """Stand a thing beside another, backs in one line; sign -1 left, +1 right as seen from behind."""
+def aside(
+    site: Site, base: Placed, model: Model, sign: int, gap: int = 0, front: int = 0
+) -> Placed | None:
+    """Stand a thing beside another, backs in one line; sign -1 left, +1 right (from behind)."""
     half = (base.model.box[3] - base.model.box[0]) // 2
     x = sign * (half + gap) - (model.box[0] if sign > 0 else model.box[3])
     y = base.model.box[1] - model.box[1]
@@ -102,7 +108,9 @@ def before(
 def bedroom(site: Site, single: bool) -> None:
     """Bed with its head to a wall, night tables with lamps, wardrobe, chest of drawers or desk."""
     dice = site.dice
-    bed = site.against(f.bed(dice, "small" if single else "large"), 0, None, "corner" if single else "middle")
+    bed = site.against(
+        f.bed(dice, "small" if single else "large"), 0, None, "corner" if single else "middle"
+    )
     if bed is None:
         bed = site.against(f.bed(dice, "small"), 0)
     if bed is not None:
@@ -111,9 +119,9 @@ def bedroom(site: Site, single: bool) -> None:
             scatter(site, bed, ("teddy bear", "books", "towels"), 1)
         if dice.chance(80):
             over(site, bed, o.picture(dice, "large" if not single else "small"), 1350)
-    site.against(f.wardrobe(dice, "small" if single else "large"), 650, None, "corner") or site.against(
-        f.wardrobe(dice, "small"), 600
-    )
+    site.against(
+        f.wardrobe(dice, "small" if single else "large"), 650, None, "corner"
+    ) or site.against(f.wardrobe(dice, "small"), 600)
     if single:
         desk_corner(site)
         if dice.chance(60):
@@ -133,7 +141,13 @@ def bedroom(site: Site, single: bool) -> None:
 def _beside_bed(site: Site, bed: Placed, single: bool) -> None:
     dice, stand = site.dice, f.night_table(site.dice)
     for sign in dice.shuffled((-1, 1))[: 1 if single else 2]:
-        table = aside(site, bed, Model(stand.kind, stand.colour, stand.material, "", stand.parts, stand.tops), sign, 60)
+        table = aside(
+            site,
+            bed,
+            Model(stand.kind, stand.colour, stand.material, "", stand.parts, stand.tops),
+            sign,
+            60,
+        )
         if table is not None:
             site.on_top(small(site, "lamp"), table)
             scatter(site, table, ("alarm clock", "books", "cup", "photo frame"), 1)
@@ -227,7 +241,9 @@ def _around_sofa(site: Site, sofa: Placed) -> None:
             y = 900
             for _ in range(sofa.quarter):
                 x, y = y, -x
-            site.at(chair, sofa.x + x, sofa.y + y, (sofa.quarter + (3 if sign > 0 else 1)) % 4, 0, 450)
+            site.at(
+                chair, sofa.x + x, sofa.y + y, (sofa.quarter + (3 if sign > 0 else 1)) % 4, 0, 450
+            )
     for _ in range(dice.between(0, 2)):
         site.on_top(small(site, "cushion"), sofa)
     if dice.chance(60):
@@ -301,8 +317,13 @@ def _chairs(site: Site, table: Placed, size: str, rug: Placed | None) -> None:
 def kitchen(site: Site) -> None:
     """Counter run along a wall: fridge, sink, stove, dishwasher; cabinets and hood over it."""
     dice = site.dice
-    paint = Paint(dice.pick(("white", "white", "brown", "blue", "green", "grey", "red", "beige")), "wood")
-    sides = sorted(dice.shuffled(range(4)), key=lambda s: -(_free_length(site, s)[1] - _free_length(site, s)[0]))
+    paint = Paint(
+        dice.pick(("white", "white", "brown", "blue", "green", "grey", "red", "beige")), "wood"
+    )
+    sides = sorted(
+        dice.shuffled(range(4)),
+        key=lambda s: -(_free_length(site, s)[1] - _free_length(site, s)[0]),
+    )
     run: list[Placed] = []
     for side in sides:
         things, reach = len(site.things), len(site.reach)
@@ -313,7 +334,22 @@ def kitchen(site: Site) -> None:
         run = []
     if not any(p.model.kind == "fridge" for p in site.things):
         site.against(f.fridge(dice), 600, None, "corner") or site.against(f.fridge(dice), 500)
-    stuff = dice.shuffled(("kettle", "toaster", "microwave", "coffee machine", "cutting board", "knife block", "fruit bowl", "jar", "bottle", "plate", "cup", "teapot"))
+    stuff = dice.shuffled(
+        (
+            "kettle",
+            "toaster",
+            "microwave",
+            "coffee machine",
+            "cutting board",
+            "knife block",
+            "fruit bowl",
+            "jar",
+            "bottle",
+            "plate",
+            "cup",
+            "teapot",
+        )
+    )
     tops = [p for p in run if p.model.kind in ("kitchen counter", "dishwasher")]
     for kind in ("kettle", "toaster", *[s for s in stuff if s not in ("kettle", "toaster")][:4]):
         for top in dice.shuffled(tops):
@@ -363,7 +399,9 @@ def _counter_run(site: Site, side: int, paint: Paint) -> list[Placed]:
     return _lay(site, side, units, low, high, paint)
 
 
-def _lay(site: Site, side: int, units: list[Model], low: int, high: int, paint: Paint) -> list[Placed]:
+def _lay(
+    site: Site, side: int, units: list[Model], low: int, high: int, paint: Paint
+) -> list[Placed]:
     total = sum(u.box[3] - u.box[0] for u in units)
     along = low if site.dice.chance(50) else high - total
     out: list[Placed] = []
@@ -410,7 +448,9 @@ def office(site: Site) -> None:
     """Desk with computer, shelves, filing cabinet, printer."""
     dice = site.dice
     desk_corner(site, "computer screen") or desk_corner(site)
-    site.against(f.bookshelf(dice, "large"), 500, None, "any") or site.against(f.bookshelf(dice, "small"), 450)
+    site.against(f.bookshelf(dice, "large"), 500, None, "any") or site.against(
+        f.bookshelf(dice, "small"), 450
+    )
     cabinet = site.against(f.filing_cabinet(dice), 500)
     scatter(site, cabinet, ("printer",), 1)
     if dice.chance(60):
@@ -431,12 +471,12 @@ def laundry(site: Site) -> None:
         scatter(site, washer, ("detergent", "towels", "jar"), 2)
     size = dice.pick(("large", "small"))
     neighbours = [p for p in site.things if p.model.kind in ("dryer", "washing machine")]
-    spots = [
-        lambda p=p, s=s: aside(site, p, f.basket(dice, size), s, 40)  # type: ignore[misc]
-        for p in neighbours
-        for s in (-1, 1)
-    ]
-    site.first(spots) or site.against(f.basket(dice, size), 0)
+    placed = None
+    for machine in neighbours:
+        for sign in (-1, 1):
+            placed = placed or aside(site, machine, f.basket(dice, size), sign, 40)
+    if placed is None:
+        site.against(f.basket(dice, size), 0)
     if dice.chance(60):
         board = site.against(f.ironing_board(dice), 0)
         scatter(site, board, ("iron",), 1)
@@ -451,9 +491,16 @@ def storage(site: Site) -> None:
     dice = site.dice
     for _ in range(2):
         shelf = site.against(f.metal_shelf(dice), 450)
-        scatter(site, shelf, ("toolbox", "paint can", "watering can", "jar", "detergent", "bottle", "radio"), 5)
+        scatter(
+            site,
+            shelf,
+            ("toolbox", "paint can", "watering can", "jar", "detergent", "bottle", "radio"),
+            5,
+        )
     for _ in range(dice.between(1, 3)):
-        box = site.against(f.cardboard_box(dice, dice.pick(("large", "small"))), 0, None, "any", tries=8)
+        box = site.against(
+            f.cardboard_box(dice, dice.pick(("large", "small"))), 0, None, "any", tries=8
+        )
         if box is not None and box.model.tops and dice.chance(50):
             site.on_top(f.cardboard_box(dice, "small"), box)
     for make in (f.suitcase, f.vacuum, f.bucket):
@@ -511,8 +558,25 @@ def corridor(site: Site) -> None:
         site.at(rug, (x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10, along)
 
 
-PICTURES = {"living room": 3, "dining room": 2, "bedroom": 2, "corridor": 3, "office": 2, "hall": 1, "playroom": 2, "kitchen": 1}
-PLANTS = {"living room": 2, "dining room": 1, "office": 1, "bedroom": 1, "corridor": 1, "hall": 1, "bathroom": 1}
+PICTURES = {
+    "living room": 3,
+    "dining room": 2,
+    "bedroom": 2,
+    "corridor": 3,
+    "office": 2,
+    "hall": 1,
+    "playroom": 2,
+    "kitchen": 1,
+}
+PLANTS = {
+    "living room": 2,
+    "dining room": 1,
+    "office": 1,
+    "bedroom": 1,
+    "corridor": 1,
+    "hall": 1,
+    "bathroom": 1,
+}
 
 
 def finish(site: Site, kind: str) -> None:
@@ -529,4 +593,3 @@ def finish(site: Site, kind: str) -> None:
             hang(site, o.picture(dice, dice.pick(("large", "small", "small"))), EYE)
     if kind in ("kitchen", "living room", "office", "playroom", "dining room") and dice.chance(45):
         hang(site, o.wall_clock(dice), 1900)
-

@@ -18,7 +18,7 @@ from sterna.world.houses.paint import Paint
 
 def bed(dice: Dice, size: str) -> Model:
     """Return a double bed ("large") or a single one ("small"); its colour is the blanket's."""
-    w, d = (dice.pick((1600, 1800)), 2060) if size == "large" else (960, 2060)
+    w = dice.pick((1600, 1800)) if size == "large" else 960
     m = Model("bed", dice.pick(SOFT), "fabric", size)
     frame = Paint(dice.pick(("brown", "white", "black")), "wood")
     m.add(w, 60, 1000, 0, -1000, 0, frame)
@@ -271,7 +271,9 @@ def metal_shelf(dice: Dice) -> Model:
 def floor_plant(dice: Dice, size: str) -> Model:
     """Return a plant in a pot on the floor; its colour is the pot's."""
     w, h = (420, 420) if size == "large" else (280, 280)
-    m = Model("plant", dice.pick(("white", "brown", "blue", "orange", "black", "red")), "ceramic", size)
+    m = Model(
+        "plant", dice.pick(("white", "brown", "blue", "orange", "black", "red")), "ceramic", size
+    )
     m.add(w - 80, w - 80, h).add(w - 100, w - 100, 20, 0, 0, h, Paint("brown", "earth"))
     leaf = Paint("green", "leaves")
     m.add(40, 40, h // 2, 0, 0, h + 20, Paint("brown", "wood"))
@@ -300,7 +302,12 @@ def rug(dice: Dice, w: int, d: int) -> Model:
 
 def coat_rack(dice: Dice) -> Model:
     """Return a standing coat rack with a coat."""
-    m = wooden(dice, "coat rack").add(400, 60, 40).add(60, 160, 40, 0, 110).add(60, 160, 40, 0, -110)
+    m = (
+        wooden(dice, "coat rack")
+        .add(400, 60, 40)
+        .add(60, 160, 40, 0, 110)
+        .add(60, 160, 40, 0, -110)
+    )
     m.add(50, 50, 1700, 0, 0, 40).add(400, 30, 30, 0, 0, 1560).add(30, 400, 30, 0, 0, 1600)
     m.add(60, 300, 780, 140, 0, 780, Paint(dice.pick(BRIGHT), "fabric"))
     return m
@@ -334,7 +341,9 @@ def basket(dice: Dice, size: str) -> Model:
     m = Model("basket", colour, "wicker" if colour == "brown" else "plastic", size)
     m.add(w, w, 20)
     for s in (-1, 1):
-        m.add(20, w, h - 20, s * (w - 20) // 2, 0, 20).add(w - 40, 20, h - 20, 0, s * (w - 20) // 2, 20)
+        m.add(20, w, h - 20, s * (w - 20) // 2, 0, 20).add(
+            w - 40, 20, h - 20, 0, s * (w - 20) // 2, 20
+        )
     return m.add(w - 80, w - 80, h - 80, 0, 0, 20, Paint(dice.pick(SOFT), "fabric"))
 
 
@@ -423,8 +432,10 @@ def suitcase(dice: Dice) -> Model:
     """Return a suitcase standing on its wheels."""
     m = Model("suitcase", dice.pick(BRIGHT), "plastic").add(460, 260, 660, 0, 0, 40)
     m.legs(400, 220, 40, 40, BLACK)
-    return m.add(20, 20, 200, -120, 0, 700, STEEL).add(20, 20, 200, 120, 0, 700, STEEL).add(
-        260, 30, 30, 0, 0, 900, BLACK
+    return (
+        m.add(20, 20, 200, -120, 0, 700, STEEL)
+        .add(20, 20, 200, 120, 0, 700, STEEL)
+        .add(260, 30, 30, 0, 0, 900, BLACK)
     )
 
 
@@ -432,4 +443,3 @@ def umbrella_stand(dice: Dice) -> Model:
     """Return an umbrella stand with one umbrella; its colour is the umbrella's."""
     m = Model("umbrella stand", dice.pick(BRIGHT), "fabric").add(240, 240, 480, paint=STEEL)
     return m.add(60, 60, 340, 40, 0, 480).add(20, 20, 60, 40, 0, 820, DARK_WOOD)
-

@@ -11,7 +11,7 @@ from sterna.world.houses.objects import KINDS
 from sterna.world.houses.openings import HALF_WALL, Opening, Wall, doors, walls, windows
 from sterna.world.houses.paint import Palette
 from sterna.world.houses.place import Placed, Site
-from sterna.world.houses.plan import Rect, Space, draw_plan
+from sterna.world.houses.plan import FLIGHT_TREADS, LANDING, TREAD, Rect, Space, draw_plan
 from sterna.world.houses.scene import (
     STRUCTURE,
     Door,
@@ -34,7 +34,6 @@ from sterna.world.houses.shell import (
     place_in_well,
     well_start,
 )
-from sterna.world.houses.plan import FLIGHT_TREADS, LANDING, TREAD
 
 CLASSES = (*STRUCTURE, *KINDS)
 Level = list[Heights]
@@ -120,7 +119,9 @@ def _stairs(boxes: Boxes, spaces: list[Space], levels: Level, looks: list[Finish
 SIDES = {(0, -1): 0, (1, -1): 1, (0, 1): 2, (1, 1): 3}
 
 
-def _site(dice: Dice, number: int, spaces: list[Space], holes: list[Opening], level: Heights) -> Site:
+def _site(
+    dice: Dice, number: int, spaces: list[Space], holes: list[Opening], level: Heights
+) -> Site:
     """Prepare a room for furnishing: its ways in, and the air before them and before windows."""
     space = spaces[number]
     site = Site(dice, _clear(space, 0), level.floor, level.ceiling, [], [])
@@ -140,7 +141,12 @@ def _site(dice: Dice, number: int, spaces: list[Space], holes: list[Opening], le
             depth, margin = 500 if hole.kind == "wide" else 700, -spare
         a, b = hole.low - margin, hole.high + margin
         z0, z1 = level.floor + hole.bottom, level.floor + hole.top + 80
-        strip = ((a, y1 - depth, b, y1), (x1 - depth, a, x1, b), (a, y0, b, y0 + depth), (x0, a, x0 + depth, b))
+        strip = (
+            (a, y1 - depth, b, y1),
+            (x1 - depth, a, x1, b),
+            (a, y0, b, y0 + depth),
+            (x0, a, x0 + depth, b),
+        )
         p, q, r, s = strip[side]
         site.kept.append((p, q, z0, r, s, z1))
     if space.well is not None:
@@ -158,7 +164,11 @@ def _of_first(space: Space, hole: Opening) -> bool:
     """Say whether an opening lies in a wall of the room's main rectangle, not of its stairwell."""
     x0, y0, x1, y1 = space.rects[0]
     low, high = (x0, x1) if hole.wall.axis == 0 else (y0, y1)
-    return hole.wall.at in ((y0, y1) if hole.wall.axis == 0 else (x0, x1)) and low <= hole.low and hole.high <= high
+    return (
+        hole.wall.at in ((y0, y1) if hole.wall.axis == 0 else (x0, x1))
+        and low <= hole.low
+        and hole.high <= high
+    )
 
 
 def _keep_well(site: Site, space: Space, level: Heights) -> None:
@@ -205,7 +215,8 @@ def _size(rect: Rect) -> int:
 def _single_beds(spaces: list[Space]) -> list[int]:
     """Return the bedrooms with a single bed: all but the largest, and small ones."""
     beds = sorted(
-        (i for i, s in enumerate(spaces) if s.kind == "bedroom"), key=lambda i: -_size(spaces[i].rects[0])
+        (i for i, s in enumerate(spaces) if s.kind == "bedroom"),
+        key=lambda i: -_size(spaces[i].rects[0]),
     )
     return [i for rank, i in enumerate(beds) if rank >= 2 or (rank == 1 and len(beds) > 2)]
 
@@ -219,12 +230,21 @@ def _names(spaces: list[Space]) -> list[str]:
         if len(same) < 2:
             continue
         if kind == "bedroom":
-            large = sorted((i for i in same if i not in single), key=lambda i: -_size(spaces[i].rects[0]))
+            large = sorted(
+                (i for i in same if i not in single), key=lambda i: -_size(spaces[i].rects[0])
+            )
             for label, i in zip(("main bedroom", "guest bedroom"), large, strict=False):
                 names[i] = label
-            small = sorted((i for i in same if i in single), key=lambda i: -_size(spaces[i].rects[0]))
+            small = sorted(
+                (i for i in same if i in single), key=lambda i: -_size(spaces[i].rects[0])
+            )
             for rank, i in enumerate(small):
-                names[i] = ("children's bedroom", "second children's bedroom", "third children's bedroom", "small bedroom")[min(rank, 3)]
+                names[i] = (
+                    "children's bedroom",
+                    "second children's bedroom",
+                    "third children's bedroom",
+                    "small bedroom",
+                )[min(rank, 3)]
             continue
         storeys = [spaces[i].storey for i in same]
         if len({*storeys}) == len(same):
@@ -233,7 +253,9 @@ def _names(spaces: list[Space]) -> list[str]:
             continue
         ordered = sorted(same, key=lambda i: (-_size(spaces[i].rects[0]), i))
         for rank, i in enumerate(ordered):
-            names[i] = (f"large {kind}", f"small {kind}", f"third {kind}", f"fourth {kind}")[min(rank, 3)]
+            names[i] = (f"large {kind}", f"small {kind}", f"third {kind}", f"fourth {kind}")[
+                min(rank, 3)
+            ]
     return names
 
 
@@ -268,7 +290,9 @@ def _pack(
         materials=palette.table(),
         paints=palette.paints(),
         classes=CLASSES,
-        lamps=np.array([(*t.centre[:2], t.centre[2] - t.half[2] - 0.02) for t in lamps], np.float32).reshape(-1, 3),
+        lamps=np.array(
+            [(*t.centre[:2], t.centre[2] - t.half[2] - 0.02) for t in lamps], np.float32
+        ).reshape(-1, 3),
         lamp_room=np.array([t.room for t in lamps], np.int32),
     )
 
@@ -329,7 +353,9 @@ def _windows(holes: list[Opening]) -> list[Window]:
     ]
 
 
-def _pack_things(boxes: Boxes, spaces: list[Space], things: list[tuple[int, Placed]]) -> list[Thing]:
+def _pack_things(
+    boxes: Boxes, spaces: list[Space], things: list[tuple[int, Placed]]
+) -> list[Thing]:
     first = boxes.instances.index(1)
     number = {id(thing): i for i, (_, thing) in enumerate(things)}
     out = []

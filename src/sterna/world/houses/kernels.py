@@ -204,7 +204,9 @@ def shade(row: Any, u: float, v: float, z: float, axis: int, blur: float) -> Any
         grey = 1.0 + (hash01(floor_at(u / 0.02), floor_at(v / 0.02), axis) - 0.5) * 0.22 * fine
     elif kind == FABRIC:
         fine = 1.0 / (1.0 + (blur / 0.006) ** 2)
-        grey = 1.0 + 0.07 * fine * (1.0 if (floor_at(u / 0.012) + floor_at(v / 0.012)) % 2 else -1.0)
+        grey = 1.0 + 0.07 * fine * (
+            1.0 if (floor_at(u / 0.012) + floor_at(v / 0.012)) % 2 else -1.0
+        )
     elif kind == WOOD:
         fine = 1.0 / (1.0 + (blur / 0.015) ** 2)
         a, b = (u, v) if axis == 2 else (v, u)
@@ -287,7 +289,7 @@ def light_at(
     x: float, y: float, z: float, axis: int, sign: float, cover: Any, storeys: Any, low: Any,
     patch: float, rooms: Any, lamps: Any, shadows: int, boxes: Any, starts: Any, lists: Any,
     cell: float, shape: Any,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Return how bright a point on a face is: daylight from all around, dark corners, a lamp.
 
     `cover` [storeys, nx, ny] names the part of a room over each patch of plan (-1 none); `rooms`
@@ -301,10 +303,9 @@ def light_at(
         qy += sign * 0.03
     else:
         qz += sign * 0.03
+    ambient = 0.66 if axis == 0 else 0.57  # so that corners show
     if axis == 2:
         ambient = 0.70 if sign > 0 else 0.60
-    else:
-        ambient = 0.66 if axis == 0 else 0.57
     s = 0
     for n in range(storeys.shape[0]):
         if qz >= storeys[n]:
@@ -378,7 +379,7 @@ def colour_at(
         r, g, blue = painting(row, u - boxes[b, 1 if axis == 0 else 0], v - boxes[b, 2])
     elif kind == BOOKS and axis != 2:
         r, g, blue = book_colour(u, row[PATTERN])
-    elif kind == MIRROR or kind == SCREEN:
+    elif kind in (MIRROR, SCREEN):
         span = v - boxes[b, 2] + 0.6 * (u - boxes[b, 1 if axis == 0 else 0])
         stripe = 0.10 if floor_at(span / 0.22) % 3 == 0 else 0.0
         if kind == MIRROR and row[RED] > 0.7:
@@ -393,9 +394,11 @@ def colour_at(
     if kind == SCREEN:
         bright = max(bright, 0.9)
     keep = grey * (1.0 - white)
-    return (r * keep + white * 0.85) * bright, (g * keep + white * 0.85) * bright, (
-        blue * keep + white * 0.85
-    ) * bright
+    return (
+        (r * keep + white * 0.85) * bright,
+        (g * keep + white * 0.85) * bright,
+        (blue * keep + white * 0.85) * bright,
+    )
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

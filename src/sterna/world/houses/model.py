@@ -14,7 +14,11 @@ from sterna.world.houses.paint import Paint
 Box = tuple[int, int, int, int, int, int]
 
 WHITE, BLACK = Paint("white", "plastic"), Paint("black", "plastic")
-STEEL, DARK_WOOD, CERAMIC = Paint("grey", "metal"), Paint("brown", "wood"), Paint("white", "ceramic")
+STEEL, DARK_WOOD, CERAMIC = (
+    Paint("grey", "metal"),
+    Paint("brown", "wood"),
+    Paint("white", "ceramic"),
+)
 LIGHT = Paint("white", "light")
 
 

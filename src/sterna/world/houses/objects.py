@@ -40,7 +40,12 @@ def _coffee(d: Dice) -> Model:
 
 def _fruit(d: Dice) -> Model:
     m = Model("fruit bowl", d.pick(CLAY), "ceramic").add(160, 160, 30).add(280, 280, 50, 0, 0, 30)
-    for x, y, colour in ((-60, -50, "red"), (50, -60, "orange"), (-50, 60, "green"), (60, 50, "red")):
+    for x, y, colour in (
+        (-60, -50, "red"),
+        (50, -60, "orange"),
+        (-50, 60, "green"),
+        (60, 50, "red"),
+    ):
         m.add(80, 80, 60, x, y, 80, Paint(colour, "plastic"))
     return m.add(180, 50, 40, 0, 0, 140, Paint("yellow", "plastic"))
 
@@ -153,7 +158,9 @@ def _speaker(d: Dice) -> Model:
 
 
 def _photo(d: Dice) -> Model:
-    m = Model("photo frame", d.pick(("brown", "black", "white", "yellow")), "wood").add(180, 30, 230)
+    m = Model("photo frame", d.pick(("brown", "black", "white", "yellow")), "wood").add(
+        180, 30, 230
+    )
     return m.add(140, 4, 190, 0, 17, 20, Paint("blue", "canvas", 190, 0, 0, d.below(90)))
 
 
@@ -176,7 +183,11 @@ def _pan(d: Dice) -> Model:
 
 def _table_lamp(d: Dice) -> Model:
     m = Model("lamp", d.pick(("white", "yellow", "red", "green", "blue", "orange")), "fabric")
-    return m.add(140, 140, 30, paint=BLACK).add(30, 30, 190, 0, 0, 30, BLACK).add(240, 240, 180, 0, 0, 220)
+    return (
+        m.add(140, 140, 30, paint=BLACK)
+        .add(30, 30, 190, 0, 0, 30, BLACK)
+        .add(240, 240, 180, 0, 0, 220)
+    )
 
 
 def _board(d: Dice) -> Model:
@@ -212,7 +223,11 @@ def _towels(d: Dice) -> Model:
 
 def _toolbox(d: Dice) -> Model:
     m = Model("toolbox", d.pick(("red", "blue", "black", "yellow")), "metal").add(420, 220, 180)
-    return m.add(20, 30, 50, -100, 0, 180, BLACK).add(20, 30, 50, 100, 0, 180, BLACK).add(220, 30, 20, 0, 0, 230, BLACK)
+    return (
+        m.add(20, 30, 50, -100, 0, 180, BLACK)
+        .add(20, 30, 50, 100, 0, 180, BLACK)
+        .add(220, 30, 20, 0, 0, 230, BLACK)
+    )
 
 
 def _can(d: Dice) -> Model:
@@ -309,11 +324,15 @@ SMALL: dict[str, Callable[[Dice], Model]] = {
 
 def picture(d: Dice, size: str) -> Model:
     """Return a framed picture; its colour is the one that fills most of it."""
-    w, h = d.pick(((900, 640), (1100, 700))) if size == "large" else d.pick(((400, 500), (500, 400)))
+    w, h = (
+        d.pick(((900, 640), (1100, 700))) if size == "large" else d.pick(((400, 500), (500, 400)))
+    )
     m = Model("picture", d.pick(BRIGHT[:7]), "canvas", size)
     frame = Paint(d.pick(("brown", "black", "white")), "wood")
     m.add(w, 24, h, paint=frame)
-    return m.add(w - 60, 6, h - 60, 0, 15, 30, Paint(m.colour, "canvas", h - 60, 0, 0, d.below(900)))
+    return m.add(
+        w - 60, 6, h - 60, 0, 15, 30, Paint(m.colour, "canvas", h - 60, 0, 0, d.below(900))
+    )
 
 
 def mirror(d: Dice, w: int, h: int) -> Model:
@@ -324,7 +343,9 @@ def mirror(d: Dice, w: int, h: int) -> Model:
 
 def wall_clock(d: Dice) -> Model:
     """Return a clock at ten past ten."""
-    m = Model("clock", d.pick(("black", "red", "blue", "green", "brown")), "plastic").add(320, 30, 320)
+    m = Model("clock", d.pick(("black", "red", "blue", "green", "brown")), "plastic").add(
+        320, 30, 320
+    )
     m.add(270, 6, 270, 0, 18, 25, WHITE).add(12, 4, 100, 0, 23, 160, BLACK)
     return m.add(70, 4, 12, 41, 23, 154, BLACK)
 
@@ -337,7 +358,9 @@ def television(d: Dice) -> Model:
 
 def wall_shelf(d: Dice) -> Model:
     """Return a board on a wall."""
-    m = Model("wall shelf", d.pick(("brown", "white", "black")), "wood").add(900, 200, 30, 0, 0, 120)
+    m = Model("wall shelf", d.pick(("brown", "white", "black")), "wood").add(
+        900, 200, 30, 0, 0, 120
+    )
     m.add(30, 160, 120, -300, -20).add(30, 160, 120, 300, -20)
     return m.top(860, 180, 150)
 
@@ -387,8 +410,8 @@ KINDS: tuple[str, ...] = tuple(sorted([
     "ceiling lamp", "chair", "chest of drawers", "clock", "coat", "coat rack", "coffee table",
     "console table", "desk", "desk chair", "dining table", "dishwasher", "dryer", "extractor hood",
     "filing cabinet", "fireplace", "floor lamp", "fridge", "hanging lamp", "ironing board",
-    "kitchen cabinet", "kitchen counter", "kitchen sink", "mirror", "night table", "piano", "picture",
-    "plant", "play house", "radiator", "rug", "shelf", "shower", "sideboard", "sofa", "stool", "stove",
-    "suitcase", "television", "television stand", "toilet", "towel", "toy chest", "umbrella stand",
+    "kitchen cabinet", "kitchen counter", "kitchen sink", "mirror", "night table", "piano",
+    "picture", "plant", "play house", "radiator", "rug", "shelf", "shower", "sideboard", "sofa",
+    "stool", "stove", "suitcase", "television", "television stand", "toilet", "towel", "toy chest", "umbrella stand",
     "vacuum cleaner", "wall shelf", "wardrobe", "washbasin", "washing machine",
 ]))  # fmt: skip

@@ -6,16 +6,20 @@ look there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import label
 
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.model import Box, Model
 from sterna.world.houses.paint import Paint
 from sterna.world.houses.plan import Rect
+
+Cells = NDArray[Any]
 
 CELL = 100  # of the raster on which ways are sought
 WALK = 300  # half the width of a walkway
@@ -135,7 +139,7 @@ class Site:
         zones = [*self.reach, zone] if zone is not None else self.reach
         return all(bool((self._window(marks, z) == seeds[0]).any()) for z in zones)
 
-    def free(self, things: Sequence[Placed]) -> np.ndarray:
+    def free(self, things: Sequence[Placed]) -> Cells:
         """Return where the middle of a walker can be, [y, x] on the room's raster."""
         x0, y0, x1, y1 = self.rect
         cells = np.zeros(((y1 - y0) // CELL + 1, (x1 - x0) // CELL + 1), bool)
@@ -152,7 +156,7 @@ class Site:
         c, d = max(0, (rect[2] - x0) // CELL + 1), max(0, (rect[3] - y0) // CELL + 1)
         return slice(b, d), slice(a, c)
 
-    def _window(self, cells: np.ndarray, rect: Rect) -> np.ndarray:
+    def _window(self, cells: NDArray[Any], rect: Rect) -> Cells:
         return cells[self._slices(rect)]
 
     def _cell(self, x: int, y: int) -> tuple[int, int]:
@@ -237,7 +241,9 @@ class Site:
         """Return the origin of a model whose back touches a wall."""
         x0, y0, x1, y1 = self.rect
         back = -model.box[1] + gap
-        return ((along, y1 - back), (x1 - back, along), (along, y0 + back), (x0 + back, along))[side]
+        return ((along, y1 - back), (x1 - back, along), (along, y0 + back), (x0 + back, along))[
+            side
+        ]
 
     def _spots(self, model: Model, side: int, where: str, tries: int) -> Iterator[int]:
         low, high = (self.rect[0], self.rect[2]) if side % 2 == 0 else (self.rect[1], self.rect[3])
@@ -279,14 +285,6 @@ class Site:
                 placed = self.at(model, x, y, q, z, on=support)
                 if placed is not None:
                     return placed
-        return None
-
-    def first(self, attempts: Sequence[Callable[[], Placed | None]]) -> Placed | None:
-        """Return the first thing that could be placed."""
-        for attempt in attempts:
-            placed = attempt()
-            if placed is not None:
-                return placed
         return None
 
 

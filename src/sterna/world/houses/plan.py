@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from sterna.world.houses.dice import Dice
 
@@ -71,7 +72,7 @@ class Draft:
 def draw_plan(dice: Dice) -> tuple[list[Space], int]:
     """Return the rooms of a house and its number of storeys; tries until one fits the limits."""
     storeys = 2 if dice.chance(45) else 1
-    least = dice.between(LEAST_AREA, 180 if storeys == 1 else 230)
+    least = dice.between(LEAST_AREA, 170 if storeys == 1 else 230)
     while True:
         draft = _draft(dice, storeys)
         if draft is None:
@@ -126,7 +127,7 @@ def _programme(dice: Dice, storeys: int) -> list[str]:
         rooms = ["bathroom"]
         odds = (("office", 70), ("laundry room", 80), ("storage room", 50), ("bedroom", 45))
     else:
-        bedrooms = dice.between(2, 4)
+        bedrooms = dice.between(1, 4)
         rooms = ["bedroom"] * bedrooms + ["bathroom"]
         odds = (("office", 65), ("laundry room", 80), ("storage room", 45), ("playroom", 25))
         if bedrooms > 2:
@@ -187,7 +188,7 @@ def _corridor(draft: Draft, storey: int, x0: int, x1: int) -> bool:
 
 
 def _living_block(draft: Draft) -> bool:
-    """Put living room, dining room and kitchen west of the wing, stacked or two beside each other."""
+    """Put living room, dining room and kitchen west of the wing, stacked or two side by side."""
     dice = draft.dice
     draft.block = dice.between(4800, 7000, STEP)
     shift = (0, 0) if dice.chance(40) else (-dice.between(0, 1600, 200), dice.between(0, 1600, 200))
@@ -203,7 +204,7 @@ def _living_block(draft: Draft) -> bool:
         for name, low, high in zip(names, cuts, cuts[1:], strict=False):
             draft.spaces.append(Space(name, 0, ((x0, low, x1, high),)))
         return True
-    parts = sorted(zip(cuts, cuts[1:], strict=False), key=lambda part: part[0] - part[1])
+    parts = sorted(pairwise(cuts), key=lambda part: part[0] - part[1])
     (low, high), (other_low, other_high) = parts[0], parts[1]
     draft.spaces.append(Space("living room", 0, ((x0, low, x1, high),)))
     low, high = other_low, other_high

@@ -96,7 +96,7 @@ class Renderer:
         size = np.ceil((high - low)[:2] / PATCH).astype(int)
         self._storeys = np.array(house.floors, np.float64) - 0.05
         self._cover = np.full((len(house.floors), *size), -1, np.int32)
-        parts = []
+        parts: list[tuple[float, ...]] = []
         lamp = {int(room): i for i, room in reversed(list(enumerate(house.lamp_room)))}
         for room in house.rooms:
             for x0, y0, x1, y1 in room.rectangles:

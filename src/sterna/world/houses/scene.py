@@ -78,7 +78,7 @@ class Door:
 
 @dataclass(frozen=True)
 class Window:
-    """A window in an outer wall; fields as for `Door`, `sill` and `head` are heights over the floor."""
+    """A window in an outer wall; fields as for `Door`, `sill` and `head` over the floor."""
 
     id: int
     room: int
@@ -140,7 +140,8 @@ class House:
     `boxes` [N, 6] are min xyz and max xyz; `box_class` [N] indexes `classes`; `box_instance` [N]
     is 0 for the building and thing id + 1 for a thing; `box_material` [N] indexes the rows of
     `materials` [M, 8] (columns: `paint.COLUMNS`), whose names are `paints`. `floors` and
-    `ceilings` are heights a storey; `lamps` [L, 3] are points of light, `lamp_room` [L] their rooms.
+    `ceilings` are heights a storey; `lamps` [L, 3] are points of light, `lamp_room` [L] the rooms
+    they light.
     """
 
     seed: int

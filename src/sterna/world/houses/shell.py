@@ -30,7 +30,12 @@ FLOORS = {
     "bathroom": (("white", "tiles"), ("grey", "tiles"), ("black", "tiles"), ("blue", "tiles")),
     "laundry room": (("grey", "tiles"), ("white", "tiles"), ("beige", "tiles")),
     "storage room": (("grey", "tiles"), ("beige", "parquet")),
-    "bedroom": (("brown", "parquet"), ("beige", "parquet"), ("grey", "carpet"), ("beige", "carpet")),
+    "bedroom": (
+        ("brown", "parquet"),
+        ("beige", "parquet"),
+        ("grey", "carpet"),
+        ("beige", "carpet"),
+    ),
     "playroom": (("beige", "parquet"), ("green", "carpet"), ("blue", "carpet")),
     "hall": (("black", "tiles"), ("grey", "tiles"), ("beige", "tiles")),
 }
@@ -93,9 +98,7 @@ def finishes(dice: Dice, spaces: list[Space], levels: list[Heights]) -> list[Fin
         scale = {"tiles": dice.pick((300, 400, 600)), "parquet": 140}.get(material, 20)
         wall = dice.pick(WALL_COLOURS.get(space.kind, (tint,)))
         base = levels[space.storey].floor
-        out.append(
-            Finish(Paint(colour, material, scale, along), Paint(wall, "plaster", base=base))
-        )
+        out.append(Finish(Paint(colour, material, scale, along), Paint(wall, "plaster", base=base)))
     return out
 
 
@@ -179,9 +182,7 @@ def well_start(rect: Rect, space: Space) -> int:
 def landing_in_front(rect: Rect, space: Space) -> Rect:
     """Return the part of a stairwell that has a floor upstairs (half walls included)."""
     width = 2 * FLIGHT + CORE
-    return place_in_well(
-        rect, space, -HALF_WALL, 0, width + HALF_WALL, well_start(rect, space)
-    )
+    return place_in_well(rect, space, -HALF_WALL, 0, width + HALF_WALL, well_start(rect, space))
 
 
 def build_stairs(boxes: Boxes, space: Space, level: Heights, floor: Paint) -> None:
@@ -238,7 +239,15 @@ def _wall(
 
 
 def _panel(
-    boxes: Boxes, wall: Wall, near: int, far: int, low: int, high: int, z0: int, z1: int, look: Paint
+    boxes: Boxes,
+    wall: Wall,
+    near: int,
+    far: int,
+    low: int,
+    high: int,
+    z0: int,
+    z1: int,
+    look: Paint,
 ) -> None:
     if wall.axis == 0:
         boxes.add("wall", (low, near, z0, high, far, z1), look)

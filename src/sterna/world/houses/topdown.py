@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sterna.world.houses.render import Renderer
@@ -33,7 +34,7 @@ def draw_storey(
     return image
 
 
-def _mark_cut(house: House, pixels: np.ndarray, z: float, metre: int) -> None:
+def _mark_cut(house: House, pixels: NDArray[np.uint8], z: float, metre: int) -> None:
     """Fill what the cut runs through: walls dark, tall furniture in its own colour."""
     corner, top = house.boxes[:, :2].min(0), house.boxes[:, 4].max()
     through = np.nonzero((house.boxes[:, 2] < z) & (house.boxes[:, 5] > z))[0]
