@@ -7,6 +7,7 @@ import numpy as np
 from sterna.errors import InputError
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.furnish import furnish
+from sterna.world.houses.names import room_names, single_beds
 from sterna.world.houses.objects import KINDS
 from sterna.world.houses.openings import HALF_WALL, Opening, Wall, doors, walls, windows
 from sterna.world.houses.paint import Palette
@@ -195,7 +196,7 @@ def _things(
 ) -> list[tuple[int, Placed]]:
     """Furnish every room with dice of its own; return (room, thing) in order."""
     kinds = [s.kind for s in spaces]
-    single = _single_beds(spaces)
+    single = single_beds(spaces)
     dines = "dining room" not in kinds
     out: list[tuple[int, Placed]] = []
     for number, space in enumerate(spaces):
@@ -206,57 +207,6 @@ def _things(
         for box, paint in thing.parts:
             boxes.add(thing.model.kind, box, paint, number + 1)
     return out
-
-
-def _size(rect: Rect) -> int:
-    return (rect[2] - rect[0]) * (rect[3] - rect[1])
-
-
-def _single_beds(spaces: list[Space]) -> list[int]:
-    """Return the bedrooms with a single bed: all but the largest, and small ones."""
-    beds = sorted(
-        (i for i, s in enumerate(spaces) if s.kind == "bedroom"),
-        key=lambda i: -_size(spaces[i].rects[0]),
-    )
-    return [i for rank, i in enumerate(beds) if rank >= 2 or (rank == 1 and len(beds) > 2)]
-
-
-def _names(spaces: list[Space]) -> list[str]:
-    """Name rooms so that no two of a house share a name."""
-    names = [s.kind for s in spaces]
-    single = _single_beds(spaces)
-    for kind in dict.fromkeys(names):
-        same = [i for i, s in enumerate(spaces) if s.kind == kind]
-        if len(same) < 2:
-            continue
-        if kind == "bedroom":
-            large = sorted(
-                (i for i in same if i not in single), key=lambda i: -_size(spaces[i].rects[0])
-            )
-            for label, i in zip(("main bedroom", "guest bedroom"), large, strict=False):
-                names[i] = label
-            small = sorted(
-                (i for i in same if i in single), key=lambda i: -_size(spaces[i].rects[0])
-            )
-            for rank, i in enumerate(small):
-                names[i] = (
-                    "children's bedroom",
-                    "second children's bedroom",
-                    "third children's bedroom",
-                    "small bedroom",
-                )[min(rank, 3)]
-            continue
-        storeys = [spaces[i].storey for i in same]
-        if len({*storeys}) == len(same):
-            for i in same:
-                names[i] = f"{'upstairs' if spaces[i].storey else 'downstairs'} {kind}"
-            continue
-        ordered = sorted(same, key=lambda i: (-_size(spaces[i].rects[0]), i))
-        for rank, i in enumerate(ordered):
-            names[i] = (f"large {kind}", f"small {kind}", f"third {kind}", f"fourth {kind}")[
-                min(rank, 3)
-            ]
-    return names
 
 
 def _pack(
@@ -313,7 +263,7 @@ def _rooms(spaces: list[Space], looks: list[Finish]) -> list[Room]:
             wall_colour=look.wall.colour,
             wall_material=look.wall.material,
         )
-        for i, (space, look, name) in enumerate(zip(spaces, looks, _names(spaces), strict=True))
+        for i, (space, look, name) in enumerate(zip(spaces, looks, room_names(spaces), strict=True))
     ]
 
 

@@ -412,6 +412,6 @@ KINDS: tuple[str, ...] = tuple(sorted([
     "filing cabinet", "fireplace", "floor lamp", "fridge", "hanging lamp", "ironing board",
     "kitchen cabinet", "kitchen counter", "kitchen sink", "mirror", "night table", "piano",
     "picture", "plant", "play house", "radiator", "rug", "shelf", "shower", "sideboard", "sofa",
-    "stool", "stove", "suitcase", "television", "television stand", "toilet", "towel", "toy chest", "umbrella stand",
-    "vacuum cleaner", "wall shelf", "wardrobe", "washbasin", "washing machine",
+    "stool", "stove", "suitcase", "television", "television stand", "toilet", "towel", "toy chest",
+    "umbrella stand", "vacuum cleaner", "wall shelf", "wardrobe", "washbasin", "washing machine",
 ]))  # fmt: skip
