@@ -1,8 +1,9 @@
 """Time houses and their pictures: houses/s, frames/s, 36-view panoramas; threads stated.
 
-Usage: python benchmarks/render.py [--houses 10] [--frames 64] [--threads 1] [--shadows 0 4] [--json]
+Usage: python benchmarks/render.py [--houses 10] [--frames 64] [--threads 1] [--shadows 0 4]
 
-The first run on a machine compiles; run twice, or read the second house's figures only.
+Compiling is left out: one small frame is rendered before the clock starts. Figures are medians
+over houses.
 """
 
 from __future__ import annotations

@@ -77,14 +77,11 @@ def unsupported(house: House) -> list[str]:
         if thing.on is None:
             continue
         below = house.things[thing.on]
-        bottom = thing.centre[2] - thing.half[2]
+        own = house.boxes[thing.first : thing.last].astype(np.float64)
+        bottom, low, high = own[:, 2].min(), own[:, :2].min(0), own[:, 3:5].max(0)
         b = house.boxes[below.first : below.last].astype(np.float64)
         under = (
-            (np.abs(b[:, 5] - bottom) < 1e-4)
-            & (b[:, 0] < thing.centre[0] + thing.half[0])
-            & (thing.centre[0] - thing.half[0] < b[:, 3])
-            & (b[:, 1] < thing.centre[1] + thing.half[1])
-            & (thing.centre[1] - thing.half[1] < b[:, 4])
+            (np.abs(b[:, 5] - bottom) < 1e-4) & (b[:, :2] < high).all(1) & (low < b[:, 3:5]).all(1)
         )
         if not under.any():
             out.append(f"{thing.kind} {thing.id} floats over {below.kind} {below.id}")
