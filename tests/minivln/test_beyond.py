@@ -87,14 +87,14 @@ def test_resume_is_exact(toy_house: Path, tmp_path: Path, replay: int) -> None:
     whole = toy_trainer(toy_house, tmp_path / "a", 10, **how)
     whole.run()
     broken = toy_trainer(toy_house, tmp_path / "b", 10, **how)
-    iterate = broken._iterate
+    iterate = broken.step
 
     def failing(iteration: int) -> Any:
         if iteration == 7:  # saved at 5
             raise StoppedError
         return iterate(iteration)
 
-    broken._iterate = failing  # type: ignore[method-assign]
+    broken.step = failing  # type: ignore[method-assign]
     with pytest.raises(StoppedError):
         broken.run()
     resumed = toy_trainer(toy_house, tmp_path / "b", 10, **how)

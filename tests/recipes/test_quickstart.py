@@ -17,7 +17,7 @@ from sterna.recipes.config import EvalConfig, TrainConfig
 from sterna.recipes.quickstart import quickstart_root
 from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import train
-from sterna.recipes.toyworld import write_toy_world as write
+from sterna.recipes.toyreverie import write_toy_reverie as write
 
 Capture = pytest.CaptureFixture[str]
 ROWS = ("teacher", "student-alone", "student-distilled")
@@ -37,7 +37,7 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("toy_teacher", "toy_student"):
         monkeypatch.setattr(quickstart, name, _short(getattr(quickstart, name)))
     few = {"train_scans": 1, "unseen_scans": 1, "paths": 40}
-    monkeypatch.setattr(quickstart, "write_toy_world", lambda out, *_, **__: write(out, **few))
+    monkeypatch.setattr(quickstart, "write_toy_reverie", lambda out, *_, **__: write(out, **few))
     return tmp_path / "out"
 
 

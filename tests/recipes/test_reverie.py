@@ -77,14 +77,14 @@ def test_a_run_keeps_the_scores_of_objects(run: Path) -> None:
 def test_killed_and_continued_equals_unbroken(
     capsys: Capture, world: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Trainer._iterate
+    whole = Trainer.step
 
     def stopping(trainer: Trainer, iteration: int) -> object:
         if iteration == 3:
             raise KeyboardInterrupt
         return whole(trainer, iteration)
 
-    monkeypatch.setattr(Trainer, "_iterate", stopping)
+    monkeypatch.setattr(Trainer, "step", stopping)
     assert train_tiny(capsys, world, tmp_path, kind=KIND).code == 130
     monkeypatch.undo()
     assert train_tiny(capsys, world, tmp_path, kind=KIND).code == 0
