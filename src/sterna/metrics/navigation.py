@@ -83,8 +83,8 @@ def navigation_scores(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Fl
         raise InputError("nothing to score: expected at least one trajectory, found none")
     if protocol.reference_length == "stored":
         raise InputError(
-            f"protocol {protocol.name} is for continuous space; on navigation graphs take R2R_DUET, "
-            "R2R_MATTERSIM or the protocol of the task"
+            f"protocol {protocol.name} is for continuous space; on navigation graphs take "
+            "R2R_DUET, R2R_MATTERSIM or the protocol of the task"
         )
     for walk in walks:
         _check(walk, protocol)
