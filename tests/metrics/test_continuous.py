@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from sterna.errors import InputError
-from sterna.metrics import R2R_CE, R2R_DUET, RXR_CE, Trace, continuous_scores
+from sterna.metrics import (
+    R2R_CE,
+    R2R_DUET,
+    RXR_CE,
+    Trace,
+    Walk,
+    continuous_scores,
+    navigation_scores,
+)
+from toy import line_graph
 
 
 def line(*x: float) -> np.ndarray:
@@ -104,5 +113,10 @@ def test_what_cannot_be_scored_is_refused_by_name() -> None:
         score(reference=np.empty((0, 3)))
     with pytest.raises(InputError, match="R2R_DUET is not for continuous space"):
         continuous_scores([trace()], R2R_DUET)
+    graph = line_graph(2)
+    nodes = np.array([0, 1])
+    walk = Walk(name="7", graph=graph, path=nodes, reference=nodes, action_steps=1)
+    with pytest.raises(InputError, match="R2R_CE is for continuous space"):
+        navigation_scores([walk], R2R_CE)
     with pytest.raises(InputError, match="at least one walk"):
         continuous_scores([], R2R_CE)

@@ -108,7 +108,7 @@ def test_a_million_random_steps_stay_on_walkable_ground(sliding: bool) -> None:
 def visibility_truth(scene: Scene, radius: float, points: np.ndarray) -> np.ndarray:
     """Lengths [n, n] between points: the visibility graph of corners rounded by the radius.
 
-    Written independently of the raster: arcs of 5 points a corner, segments sampled every 2
+    Written independently of the raster: arcs of 7 points a corner, segments sampled every 2
     centimetres against the exact distance to every box.
     """
     boxes = scene.boxes[scene.boxes[:, 5] > 0.2]
@@ -123,9 +123,9 @@ def visibility_truth(scene: Scene, radius: float, points: np.ndarray) -> np.ndar
     arcs = []
     for box in boxes:
         for x, y, first in ((3, 4, 0), (0, 4, 90), (0, 1, 180), (3, 1, 270)):
-            angles = np.radians(first + np.linspace(0, 90, 5))
+            angles = np.radians(first + np.linspace(0, 90, 7))
             arcs.append(
-                box[[x, y]] + 1.007 * radius * np.stack([np.cos(angles), np.sin(angles)], 1)
+                box[[x, y]] + 1.004 * radius * np.stack([np.cos(angles), np.sin(angles)], 1)
             )
     corners = np.concatenate(arcs)
     inside = ((corners > 0) & (corners < scene.floors[0, 2:4])).all(1)

@@ -20,7 +20,7 @@ from sterna.metrics.protocol import Protocol
 from sterna.world.follower import follow
 from sterna.world.frames import Action, Vec3, turned
 from sterna.world.geometry import Floats, Ints
-from sterna.world.space import Bools
+from sterna.world.space import Bools, sample_path
 
 _ASIDE = 1.0  # metres a start or a goal may be moved to where the agent can stand
 
@@ -161,7 +161,8 @@ class Walkers:
         """What every agent walked, ready for `continuous_scores`.
 
         `references` are reference trajectories by episode id. Without one of its own an episode is
-        compared with its annotated waypoints, and without those with the shortest path.
+        compared with its annotated waypoints, and without those with the shortest path, both with
+        points in between as far apart as forward steps.
         """
         walked = np.stack(self._walked)  # [T, n, 3]
         known = references or {}
@@ -177,9 +178,9 @@ class Walkers:
         if reference is not None:
             way = reference.positions
         elif episode.waypoints:
-            way = np.array(episode.waypoints)
+            way = sample_path(np.array(episode.waypoints), self.forward_step)
         else:
-            way = ground.shortest_path(positions[0], goals[0])
+            way = sample_path(ground.shortest_path(positions[0], goals[0]), self.forward_step)
         return Trace(
             name=episode.instr_id,
             positions=positions,

@@ -81,6 +81,11 @@ def navigation_scores(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Fl
     """
     if not walks:
         raise InputError("nothing to score: expected at least one trajectory, found none")
+    if protocol.reference_length == "stored":
+        raise InputError(
+            f"protocol {protocol.name} is for continuous space; on navigation graphs take "
+            "R2R_DUET, R2R_MATTERSIM or the protocol of the task"
+        )
     for walk in walks:
         _check(walk, protocol)
     scores: dict[str, Floats] = {}

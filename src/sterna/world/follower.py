@@ -74,7 +74,9 @@ def follow(
         best = space.distances(second, goal).reshape(len(stuck), count, count).min(2)
         moved = np.linalg.norm(first.reshape(len(stuck), count, 3) - p[stuck, None], axis=2)
         after[stuck] = np.where(moved > _MOVED, best, np.inf)
+    # What brings nothing is no choice, however little it would have to turn.
+    after[after > now[:, None] - _GAIN] = np.inf
     chosen = turns[(after + _TURN_COST * np.abs(turns)).argmin(1)]
     action = np.where(chosen > 0, Action.RIGHT, np.where(chosen < 0, Action.LEFT, Action.FORWARD))
-    lost = after.min(1) > now - _GAIN
+    lost = np.isinf(after.min(1))
     return np.where((now < stop_within) | lost, Action.STOP, action).astype(np.int64)

@@ -278,7 +278,7 @@ class Space:
             chain.append(here)
         way = self._taut(np.vstack([start, corners.inside[chain], field.goal]))
         for _ in range(_PULLS):
-            way = self._taut(self.snap(_dense(way, 2 * self.surface.cell)))
+            way = self._taut(self.snap(sample_path(way, 2 * self.surface.cell)))
         return way
 
     def _taut(self, points: Floats) -> Floats:
@@ -314,8 +314,8 @@ class Space:
         return self.is_navigable(points), transform
 
 
-def _dense(points: Floats, spacing: float) -> Floats:
-    """Points on a polyline [m, 3], its own and others at most `spacing` metres apart."""
+def sample_path(points: Floats, spacing: float) -> Floats:
+    """Points on a polyline [m, 3]: its own, and others between, at most `spacing` metres apart."""
     length = np.linalg.norm(np.diff(points, axis=0), axis=1)
     count = np.maximum(np.ceil(length / spacing).astype(int), 1)
     piece = np.repeat(np.arange(len(count)), count)
