@@ -52,7 +52,7 @@ def fill_grid(boxes: Any, low: Any, cell: float, shape: Any) -> Any:
     return starts, lists
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def first_hit(
     ox: float,
     oy: float,
@@ -159,13 +159,13 @@ def sky(dz: float) -> Any:
     return 0.50 - 0.22 * s, 0.62 - 0.16 * s, 0.50 - 0.34 * s
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def floor_at(value: float) -> int:
     """Return the whole number below a value."""
     return int(np.floor(value))
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def shade(row: Any, u: float, v: float, z: float, axis: int, blur: float) -> Any:
     """Return the factor of brightness of a texture at (u, v) on a face, and a share of white.
 
@@ -284,81 +284,90 @@ def book_colour(u: float, pattern: float) -> Any:
     return 0.10 * k, 0.10 * k, 0.11 * k
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def light_at(
-    x: float, y: float, z: float, axis: int, sign: float, cover: Any, storeys: Any, low: Any,
-    patch: float, rooms: Any, lamps: Any, shadows: int, boxes: Any, starts: Any, lists: Any,
-    cell: float, shape: Any,
-) -> Any:  # fmt: skip
-    """Return how bright a point on a face is: daylight from all around, dark corners, a lamp.
+@njit(cache=True, nogil=True, inline="always")
+def edge_dark(room: float) -> float:
+    """Return how much darker a face is so many metres from where it meets another."""
+    return 0.26 * (1.0 - 2.0 * room) ** 2 if room < 0.5 else 0.0
 
-    `cover` [storeys, nx, ny] names the part of a room over each patch of plan (-1 none); `rooms`
-    holds (x0, y0, x1, y1, floor, ceiling, lamp) a part.
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def light_at(
+    x: float, y: float, z: float, axis: int, sign: float, cover: Any, storeys: Any, left: float,
+    front: float, patches: float, rooms: Any, lamps: Any,
+) -> Any:  # fmt: skip
+    """Return daylight on a point of a face, lamplight unless it is in shadow, and the lamp (-1).
+
+    `cover` [storeys, nx, ny] names the part of a room over each patch of plan (-1 none), counted
+    from (left, front), `patches` a metre; `rooms` holds (x0, y0, x1, y1, floor, ceiling, lamp) a
+    part. Daylight comes from all around, and less where faces meet.
     """
-    # A step off the face, so that a point on a wall belongs to the room it faces.
-    qx, qy, qz = x, y, z
-    if axis == 0:
-        qx += sign * 0.03
-    elif axis == 1:
-        qy += sign * 0.03
-    else:
-        qz += sign * 0.03
     ambient = 0.66 if axis == 0 else 0.57  # so that corners show
     if axis == 2:
         ambient = 0.70 if sign > 0 else 0.60
+    # A step off the face, so that a point on a wall belongs to the room it faces.
+    step = sign * 0.03
+    qx, qy = (x + step if axis == 0 else x), (y + step if axis == 1 else y)
+    qz = z + step if axis == 2 else z
     s = 0
-    for n in range(storeys.shape[0]):
+    for n in range(1, storeys.shape[0]):
         if qz >= storeys[n]:
             s = n
-    i, j = floor_at((qx - low[0]) / patch), floor_at((qy - low[1]) / patch)
+    i, j = int((qx - left) * patches), int((qy - front) * patches)
     if i < 0 or j < 0 or i >= cover.shape[1] or j >= cover.shape[2]:
-        return 1.25 * ambient
+        return 1.25 * ambient, 0.0, -1
     part = cover[s, i, j]
     if part < 0:
-        return 1.25 * ambient
-    x0, y0, x1, y1 = rooms[part, 0], rooms[part, 1], rooms[part, 2], rooms[part, 3]
+        return 1.25 * ambient, 0.0, -1
     dark = 1.0
     if axis != 0:
-        dark *= 1.0 - 0.28 / (1.0 + 40.0 * max(0.0, min(qx - x0, x1 - qx)) ** 2)
+        dark -= edge_dark(qx - rooms[part, 0]) + edge_dark(rooms[part, 2] - qx)
     if axis != 1:
-        dark *= 1.0 - 0.28 / (1.0 + 40.0 * max(0.0, min(qy - y0, y1 - qy)) ** 2)
+        dark -= edge_dark(qy - rooms[part, 1]) + edge_dark(rooms[part, 3] - qy)
     if axis != 2:
-        up, down = rooms[part, 5] - qz, qz - rooms[part, 4]
-        dark *= 1.0 - 0.25 / (1.0 + 40.0 * max(0.0, min(up, down)) ** 2)
+        dark -= edge_dark(qz - rooms[part, 4]) + edge_dark(rooms[part, 5] - qz)
+    daylight = ambient * max(dark, 0.4)
     lamp = int(rooms[part, 6])
     if lamp < 0:
-        return ambient * dark * 1.15
+        return daylight * 1.15, 0.0, -1
     lx, ly, lz = lamps[lamp, 0] - x, lamps[lamp, 1] - y, lamps[lamp, 2] - z
     square = lx * lx + ly * ly + lz * lz
-    away = 1.0 / np.sqrt(square + 1e-9)
-    cosine = (lx if axis == 0 else ly if axis == 1 else lz) * sign * away
     if axis == 2 and sign < 0:  # ceilings are lit by what floors throw back
-        return ambient * dark + 0.28 / (1.0 + square / 9.0)
-    if cosine <= 0.0:
-        return ambient * dark
-    gain = 0.75 * (0.25 + 0.75 * cosine) / (1.0 + square / 14.0)
-    if shadows > 0:
-        open_ = 0
-        for n in range(shadows):
-            # Points on a disc as wide as a lamp shade make the edges of shadows soft.
-            turn = 2.399963 * n + 0.6
-            out = 0.22 * np.sqrt((n + 0.5) / shadows) if shadows > 1 else 0.0
-            tx, ty, tz = lx + out * np.cos(turn), ly + out * np.sin(turn), lz - 0.02
-            _, hit, _ = first_hit(
-                qx + 0.1 * (x - qx), qy + 0.1 * (y - qy), qz + 0.1 * (z - qz), tx, ty, tz, 0.98,
-                boxes, starts, lists, low, cell, shape,
-            )  # fmt: skip
-            if hit < 0:
-                open_ += 1
-        gain *= open_ / shadows
-    return ambient * dark + gain
+        return daylight + 2.52 / (9.0 + square), 0.0, -1
+    ahead = (lx if axis == 0 else ly if axis == 1 else lz) * sign
+    if ahead <= 0.0:
+        return daylight, 0.0, -1
+    cosine = ahead / np.sqrt(square + 1e-9)
+    return daylight, 10.5 * (0.25 + 0.75 * cosine) / (14.0 + square), lamp
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def unshaded(
+    x: float, y: float, z: float, axis: int, sign: float, lx: float, ly: float, lz: float,
+    shadows: int, boxes: Any, starts: Any, lists: Any, low: Any, cell: float, shape: Any,
+) -> float:  # fmt: skip
+    """Return the share of a lamp at (lx, ly, lz) that a point sees, by so many shadow rays."""
+    step = sign * 0.003
+    ox, oy = (x + step if axis == 0 else x), (y + step if axis == 1 else y)
+    oz = z + step if axis == 2 else z
+    seen = 0.0
+    for n in range(shadows):
+        # Points on a disc as wide as a lamp shade make the edges of shadows soft.
+        turn = 2.399963 * n + 0.6
+        out = 0.22 * np.sqrt((n + 0.5) / shadows) if shadows > 1 else 0.0
+        tx, ty, tz = lx + out * np.cos(turn) - x, ly + out * np.sin(turn) - y, lz - 0.02 - z
+        hit = first_hit(
+            ox, oy, oz, tx, ty, tz, 0.98, boxes, starts, lists, low, cell, shape
+        )[1]  # fmt: skip
+        if hit < 0:
+            seen += 1.0
+    return seen / shadows
+
+
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def colour_at(
     x: float, y: float, z: float, dz: float, t: float, pixel: float, b: int, axis: int,
     sign: float, boxes: Any, material: Any, table: Any, cover: Any, storeys: Any, low: Any,
-    patch: float, rooms: Any, lamps: Any, shadows: int, starts: Any, lists: Any, cell: float,
+    patches: float, rooms: Any, lamps: Any, shadows: int, starts: Any, lists: Any, cell: float,
     shape: Any,
 ) -> Any:  # fmt: skip
     """Return linear red, green and blue of a point on a box; dz is of the unit direction."""
@@ -387,10 +396,15 @@ def colour_at(
         else:
             r, g, blue = r + stripe * 0.4, g + stripe * 0.45, blue + stripe * 0.5
     grey, white = shade(row, u, v, z, axis, t * pixel)
-    bright = light_at(
-        x, y, z, axis, sign, cover, storeys, low, patch, rooms, lamps, shadows, boxes, starts,
-        lists, cell, shape,
-    )  # fmt: skip
+    bright, gain, lamp = light_at(
+        x, y, z, axis, sign, cover, storeys, low[0], low[1], patches, rooms, lamps
+    )
+    if gain > 0.0 and shadows > 0:
+        gain *= unshaded(
+            x, y, z, axis, sign, lamps[lamp, 0], lamps[lamp, 1], lamps[lamp, 2], shadows, boxes,
+            starts, lists, low, cell, shape,
+        )  # fmt: skip
+    bright += gain
     if kind == SCREEN:
         bright = max(bright, 0.9)
     keep = grey * (1.0 - white)
@@ -405,7 +419,7 @@ def colour_at(
 def render_rows(
     first: int, last: int, cameras: Any, flat: int, rgb: Any, depth: Any, instance: Any,
     klass: Any, boxes: Any, box_class: Any, box_instance: Any, material: Any, table: Any,
-    cover: Any, storeys: Any, low: Any, patch: float, rooms: Any, lamps: Any, shadows: int,
+    cover: Any, storeys: Any, low: Any, patches: float, rooms: Any, lamps: Any, shadows: int,
     starts: Any, lists: Any, cell: float, shape: Any,
 ) -> None:  # fmt: skip
     """Fill rows first to last (counted through all cameras) of the four pictures.
@@ -438,7 +452,7 @@ def render_rows(
                 red, green, blue = colour_at(
                     ox + t * dx, oy + t * dy, oz + t * dz, unit, 0.0 if flat else t, pixel, b,
                     axis, -1.0 if way > 0 else 1.0, boxes, material, table, cover, storeys, low,
-                    patch, rooms, lamps, shadows, starts, lists, cell, shape,
+                    patches, rooms, lamps, shadows, starts, lists, cell, shape,
                 )  # fmt: skip
                 depth[n, i, j] = t
                 instance[n, i, j] = box_instance[b]

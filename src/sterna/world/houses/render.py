@@ -172,7 +172,7 @@ class Renderer:
             self._kernels.render_rows(
                 first, last, rows, flat, frames.rgb, frames.depth, frames.instance, frames.klass,
                 self._boxes, house.box_class, house.box_instance, house.box_material, self._table,
-                self._cover, self._storeys, self._low, PATCH, self._parts, self._lamps,
+                self._cover, self._storeys, self._low, 1 / PATCH, self._parts, self._lamps,
                 0 if flat else self.shadows, self._starts, self._lists, CELL, self._shape,
             )  # fmt: skip
 
