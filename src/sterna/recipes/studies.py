@@ -55,7 +55,7 @@ def _student_after(recipe: Callable[[], DistillRun]) -> Callable[[], DistillRun]
 
     def make() -> DistillRun:
         base = recipe()
-        loop = replace(base.loop, iterations=1500, warm_start=100, eval_every=750, save_every=250)
+        loop = replace(base.loop, iterations=3000, warm_start=100, eval_every=1000)
         return replace(base, loop=loop, distill=replace(base.distill, lessons=0, fit_maps=True))
 
     return make
