@@ -33,7 +33,7 @@ def plan_run(
     """Measure a few iterations and some walks of a run; return the plan as text and as values.
 
     What is timed has been run once before, so that compiling and a teacher's first reading do not
-    count. Nothing is left behind.
+    count. Nothing is left behind. First lessons of a student are not part of the total.
     """
     bare = config
     if isinstance(config, DistillRun):  # its cache on disk stays as it is

@@ -365,8 +365,9 @@ def _by_seed(build: _Minivln) -> list[Job]:
 
 
 def _teacher_arm(build: _Minivln, *, blind: bool = False) -> Arm:
-    folder = build.teacher(blind=blind)
-    before = () if build.options.given else (PRETRAINED + "-blind" * blind,)
+    folder, source = build.teacher(blind=blind), PRETRAINED + "-blind" * blind
+    trained = not {folder, source} & build.options.given.keys()
+    before = (source,) if trained else ()
     label = "teacher, blind throughout" if blind else "teacher"
     return Arm(name="blind" if blind else "teacher", label=label, folders=(folder,), before=before)
 
