@@ -50,13 +50,27 @@ def _after(recipe: Callable[[], TrainConfig]) -> Callable[[], TrainConfig]:
     return make
 
 
+def _longer(recipe: Callable[[], Stage1Run]) -> Callable[[], Stage1Run]:
+    """Return a student's pre-training with as many steps as its fine-tuning will have."""
+
+    def make() -> Stage1Run:
+        base = recipe()
+        return replace(base, loop=replace(base.loop, iterations=3000, eval_every=1500))
+
+    return make
+
+
 def _student_after(recipe: Callable[[], DistillRun]) -> Callable[[], DistillRun]:
-    """Return a student's recipe for after pre-training: fewer steps, no first lessons."""
+    """Return a student's recipe for after pre-training: half the rate, no first lessons."""
 
     def make() -> DistillRun:
         base = recipe()
-        loop = replace(base.loop, iterations=3000, warm_start=100, eval_every=1000)
-        return replace(base, loop=loop, distill=replace(base.distill, lessons=0, fit_maps=True))
+        return replace(
+            base,
+            loop=replace(base.loop, iterations=3000, warm_start=100, eval_every=1000),
+            optimizer=replace(base.optimizer, learning_rate=5e-4),
+            distill=replace(base.distill, lessons=0, fit_maps=True),
+        )
 
     return make
 
@@ -77,13 +91,13 @@ SCALES = {
     "text": Scale(
         pretrained=text_pretraining,
         teacher=_after(text_teacher),
-        stage1=text_stage1,
+        stage1=_longer(text_stage1),
         stage2=_student_after(text_student),
     ),
     "text-reverie": Scale(
         pretrained=reverie.text_pretraining,
         teacher=_after(reverie.text_teacher),
-        stage1=reverie.text_stage1,
+        stage1=_longer(reverie.text_stage1),
         stage2=_student_after(reverie.text_student),
     ),
     "toy": Scale(
