@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -249,3 +251,11 @@ def test_validation_of_a_test_split(capsys: Capture, reverie: Path, tmp_path: Pa
     sterna(capsys, *words, "--validate").refused("have no trajectory", walks[0].instr_id)
     write_submission(file, walks)
     sterna(capsys, *words, "--validate").refused("no predObjId")
+
+
+def test_a_full_disk_is_one_clear_line(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(argv: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/run.json")
+
+    monkeypatch.setitem(COMMANDS, "models", full)
+    sterna(capsys, "models").refused("out/run.json", "No space left", "the same command continues")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -576,6 +577,7 @@ def _find(argv: list[str]) -> tuple[Callable[[Sequence[str]], int] | None, list[
 
 
 _UNUSABLE_PATH = (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def _calm_progress() -> None:
@@ -606,6 +608,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except (InputError, *_UNUSABLE_PATH) as error:
         print(f"sterna: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"sterna: {where}cannot write ({error.strerror}); free some space or give another "
+            "--out; the same command continues",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("sterna: stopped; the same command continues", file=sys.stderr)
