@@ -518,8 +518,8 @@ class Study(Common):
 def _study(argv: Sequence[str]) -> int:
     from sterna.recipes.options import use_threads
     from sterna.recipes.quickstart import toy_data
-    from sterna.recipes.studies import Options, make_study
-    from sterna.recipes.study import plan_text, plan_values, run_study, steps
+    from sterna.recipes.studies import make_study
+    from sterna.recipes.study import Options, plan_text, plan_values, run_study, steps
 
     args: Study = _parse(Study, argv, "study")
     use_threads(args.threads)

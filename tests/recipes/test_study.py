@@ -12,8 +12,8 @@ from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.metrics import read_result
 from sterna.recipes.results import render
-from sterna.recipes.studies import Options, make_study
-from sterna.recipes.study import run_study, steps
+from sterna.recipes.studies import make_study
+from sterna.recipes.study import Options, run_study, steps
 from sterna.recipes.toyreverie import write_toy_reverie
 
 Ran = tuple[Path, str, dict]

@@ -147,4 +147,5 @@ def _by_view(panoramas: Panoramas, node: int, weights: Weights) -> Weights:
     count = int(panoramas.view_lengths[node])
     views = panoramas.token_rows[node, :count] % panoramas.view_count
     out = np.bincount(views, weights[1 : 1 + count], panoramas.view_count)
-    return (out / max(out.sum(), 1e-12)).astype(np.float32)
+    share: Weights = (out / max(out.sum(), 1e-12)).astype(np.float32)
+    return share

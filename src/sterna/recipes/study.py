@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,39 @@ from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 
 SPLITS = ("val_unseen", "val_seen")
-RANDOM = "random"
-"""Name of the arm that walks at random: nothing is trained for it."""
+RANDOM, TEACHER = "random", "teacher"
+"""Names of the arm that walks at random (nothing is trained for it) and of the teacher's folder."""
 _PAUSE = 2.0
 """Seconds between looks for work while other processes are at all that can be done."""
 
 Config = TrainConfig | PretrainRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a study is asked for.
+
+    `views`, `iterations` override the recipes'; `given` are saved policies in place of trainings
+    (``teacher``, ``teacher-pretrained``).
+    """
+
+    out: Path
+    seeds: tuple[int, ...] = (0, 1, 2)
+    views: str | None = None
+    iterations: int | None = None
+    scale: str = "text"
+    given: Mapping[str, Path] = field(default_factory=dict)
+
+
+def sized(config: Any, options: Options, seed: int) -> Any:
+    """Return a run's configuration with the seed, length and views that a study is asked for."""
+    loop, data = replace(config.loop, seed=seed), config.data
+    if options.iterations is not None:
+        share = loop.warm_start / loop.iterations
+        loop = replace(
+            loop, iterations=options.iterations, warm_start=round(share * options.iterations)
+        )
+    return replace(config, loop=loop, data=replace(data, views=options.views or data.views))
 
 
 @dataclass(frozen=True, kw_only=True)
