@@ -1,0 +1,251 @@
+"""Rules that turn parts of a meaning into English, and English back into them.
+
+A rule is a text with slots ``{field}`` or ``{field:as}``: the field of the part that is said
+there, and what it is said as. ``(a|b)`` stands for either. A rule says a part if every field that
+is not at its default is a slot of the rule or one of its `fixed` values.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from sterna.world.houses.dice import Dice
+from sterna.world.houses.language.lexicon import (
+    COLOURS,
+    MATERIALS,
+    ORDINALS,
+    RELATIONS,
+    ROOMS,
+    nouns,
+)
+from sterna.world.houses.language.meaning import DoorRef, ThingRef
+from sterna.world.houses.objects import KINDS
+from sterna.world.houses.paint import COLOURS as PAINTS
+
+Fields = dict[str, Any]
+
+
+class Rule(NamedTuple):
+    """One wording: literal texts and slots (field, what it is said as) in turn.
+
+    `slots` are the fields that are said, `fixed` those with a value that goes without saying.
+    """
+
+    parts: tuple[str | tuple[str, str], ...]
+    slots: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+
+def rules(*texts: str, **fixed: Any) -> list[Rule]:
+    """Spell out the alternatives of texts as rules."""
+    out = []
+    for text in texts:
+        for one in _spelled(text):
+            parts = _parts(one)
+            out.append(Rule(parts, tuple(p[0] for p in parts if isinstance(p, tuple)), fixed))
+    return out
+
+
+def _spelled(text: str) -> Iterator[str]:
+    pieces = [p[1:-1].split("|") if p[:1] == "(" else [p] for p in re.split(r"(\([^)]*\))", text)]
+    for choice in itertools.product(*pieces):
+        yield re.sub(" +", " ", "".join(choice)).strip()
+
+
+def _parts(text: str) -> tuple[str | tuple[str, str], ...]:
+    out: list[str | tuple[str, str]] = []
+    for piece in re.split(r"(\{[^}]*\})", text):
+        if piece[:1] == "{":
+            field, _, said_as = piece[1:-1].partition(":")
+            out.append((field, said_as or field))
+        elif piece:
+            out.append(piece)
+    return tuple(out)
+
+
+# Words for single values, longest first when read.
+WORDS: dict[str, dict[Any, tuple[str, ...]]] = {
+    "side": {"left": ("left",), "right": ("right",)},
+    "turn": {"left": ("left",), "right": ("right",)},
+    "nth": {n: (word,) for n, word in ORDINALS.items()},
+    "room": dict(ROOMS),
+}
+WORDS["to"] = WORDS["at"] = WORDS["room"]
+
+THING_KINDS = (*KINDS, "window", "stairs")
+_NOUNS = sorted(((n, k) for k in THING_KINDS for n in nouns(k)), key=lambda p: (-len(p[0]), p))
+_COLOURS = {COLOURS.get(c, c): c for c in PAINTS}
+_MATERIALS = {word: material for material, word in MATERIALS.items()}
+_RELATIONS = sorted(((w, r) for r, ws in RELATIONS.items() for w in ws), key=lambda p: -len(p[0]))
+
+DOORS = [
+    *rules(
+        "the {wide} (to|to|to|leading to|that leads to) the {to}",
+        "the {wide} to the {to} on (your|the) {side}",
+        "the {wide} (on|to) your {side}",
+        "the {wide} on the {side}",
+        "the {nth} {wide} on (your|the) {side}",
+        "the {wide} (next to|beside|by) {by}",
+        "the {wide}",
+    ),
+    *rules("the {wide} (straight ahead|in front of you|directly ahead)", side="ahead"),
+    *rules("the {wide} to the {to} (straight ahead|in front of you)", side="ahead"),
+]
+INTO = [
+    *rules("the {to}", "the {to} on (your|the) {side}", "the {nth} {to} on (your|the) {side}"),
+    *rules("the {to} (straight ahead|in front of you)", side="ahead"),
+]
+RULES = {
+    "door": DOORS,
+    "into": INTO,
+    # Without sides, for use beside a turn.
+    "plain": [r for r in DOORS if "side" not in r.slots and "side" not in r.fixed],
+    "name": rules("the {to}"),
+}
+WIDE: dict[bool | None, tuple[str, ...]] = {
+    False: ("door",),
+    True: ("opening", "archway"),
+    None: ("doorway",),
+}
+_DOOR_DEFAULTS: Fields = {"to": "", "side": "", "nth": 0, "by": None, "wide": None}
+
+
+def say(rule: Rule, part: Fields, dice: Dice) -> str:
+    """Word a part by a rule that says it."""
+    out = ""
+    for piece in rule.parts:
+        out += piece if isinstance(piece, str) else say_value(piece[1], part[piece[0]], dice)
+    return out
+
+
+def covers(rule: Rule, part: Fields, defaults: Fields, free: tuple[str, ...] = ()) -> bool:
+    """Whether a rule says a part whole; fields in `free` may be left to other words."""
+    for field, value in rule.fixed.items():
+        if part[field] != value:
+            return False
+    said = rule.slots
+    for field, value in part.items():
+        if field in rule.fixed or (field == "wide" and "wide" in said):
+            continue
+        unsaid = value == defaults[field]
+        if field in said:
+            if unsaid or not _sayable(rule, field, value):
+                return False
+        elif not unsaid and field not in free:
+            return False
+    return True
+
+
+def _sayable(rule: Rule, field: str, value: Any) -> bool:
+    said_as = next(p[1] for p in rule.parts if isinstance(p, tuple) and p[0] == field)
+    if said_as in WORDS:
+        return value in WORDS[said_as]
+    if said_as in RULES:
+        return isinstance(value, DoorRef) and bool(_fitting(said_as, value))
+    return isinstance(value, ThingRef)
+
+
+@lru_cache(1 << 14)
+def _fitting(said_as: str, door: DoorRef) -> list[Rule]:
+    part = dict(vars(door))
+    if said_as in ("into", "name") and part.pop("wide") is not None:
+        return []
+    return [rule for rule in RULES[said_as] if covers(rule, part, _DOOR_DEFAULTS)]
+
+
+def say_value(said_as: str, value: Any, dice: Dice) -> str:
+    """Word a slot's value."""
+    if said_as == "wide":
+        return dice.pick(WIDE[value])
+    if said_as in WORDS:
+        return dice.pick(WORDS[said_as][value])
+    if isinstance(value, DoorRef):
+        return say(dice.pick(_fitting(said_as, value)), vars(value), dice)
+    return f"the {bare(value, dice)}"
+
+
+def bare(ref: ThingRef, dice: Dice) -> str:
+    """Word a thing without its article."""
+    words = [ref.size, COLOURS.get(ref.colour, ref.colour)]
+    words += [MATERIALS.get(ref.material, ""), dice.pick(nouns(ref.kind))]
+    if ref.relation:
+        colour = COLOURS.get(ref.other_colour, ref.other_colour)
+        words += [dice.pick(RELATIONS[ref.relation]), "the", colour, nouns(ref.other)[0]]
+    return " ".join(word for word in words if word)
+
+
+def read(rule: Rule, text: str, at: int) -> Iterator[tuple[Fields, int]]:
+    """Read a rule's text from a position: the fields it gives and where it ends, every way."""
+    for found, end in _read(rule.parts, text, at):
+        yield {**rule.fixed, **found}, end
+
+
+def _read(
+    parts: tuple[str | tuple[str, str], ...], text: str, at: int
+) -> Iterator[tuple[Fields, int]]:
+    if not parts:
+        yield {}, at
+        return
+    head = parts[0]
+    if isinstance(head, str):
+        if text.startswith(head, at):
+            yield from _read(parts[1:], text, at + len(head))
+        return
+    for value, end in read_value(head[1], text, at):
+        for rest, last in _read(parts[1:], text, end):
+            yield {head[0]: value, **rest}, last
+
+
+def read_value(said_as: str, text: str, at: int) -> Iterator[tuple[Any, int]]:
+    """Read a slot's value, every way."""
+    if said_as in RULES:
+        for rule in RULES[said_as]:
+            for found, end in read(rule, text, at):
+                yield DoorRef(**found), end
+    elif said_as == "wide" or said_as in WORDS:
+        for value, words in (WIDE if said_as == "wide" else WORDS[said_as]).items():
+            for word in dict.fromkeys(words):
+                if _word_at(word, text, at):
+                    yield value, at + len(word)
+    else:
+        yield from _read_thing(text, at)
+
+
+def _word_at(word: str, text: str, at: int) -> bool:
+    end = at + len(word)
+    return text.startswith(word, at) and not text[end : end + 1].isalpha()
+
+
+def _optional(words: Mapping[str, str], text: str, at: int) -> Iterator[tuple[str, int]]:
+    yield "", at
+    for word, value in words.items():
+        if _word_at(word, text, at) and text[at + len(word) : at + len(word) + 1] == " ":
+            yield value, at + len(word) + 1
+
+
+def _read_thing(text: str, at: int) -> Iterator[tuple[ThingRef, int]]:
+    if not text.startswith("the ", at):
+        return
+    for size, a in _optional({"small": "small", "large": "large"}, text, at + 4):
+        for colour, b in _optional(_COLOURS, text, a):
+            for material, c in _optional(_MATERIALS, text, b):
+                for noun, kind in _NOUNS:
+                    if _word_at(noun, text, c):
+                        ref = ThingRef(kind=kind, size=size, colour=colour, material=material)
+                        yield ref, c + len(noun)
+                        yield from _read_relation(ref, text, c + len(noun))
+
+
+def _read_relation(ref: ThingRef, text: str, at: int) -> Iterator[tuple[ThingRef, int]]:
+    for word, relation in _RELATIONS:
+        if not text.startswith(f" {word} the ", at):
+            continue
+        for colour, a in _optional(_COLOURS, text, at + len(word) + 6):
+            for noun, kind in _NOUNS:
+                if _word_at(noun, text, a):
+                    said = {**vars(ref), "relation": relation, "other": kind, "other_colour": colour}
+                    yield ThingRef(**said), a + len(noun)
