@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +14,9 @@ from typing import Any, Literal
 import tyro
 
 from sterna import __version__
+from sterna.commands.common import find_data as _data
+from sterna.commands.common import parse as _parse
+from sterna.commands.common import say as _say
 from sterna.errors import InputError
 from sterna.recipes.options import Common
 
@@ -30,43 +31,13 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
   data check   say what a data folder holds, what is missing, where it is offered
+  data make    make houses from seeds, with instructions, in the field's own files
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
   show         draw an episode from above: graph, instruction, reference, walk
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
 2 bad input or usage."""
-
-
-def _data(root: Path | None) -> Path:
-    from sterna.recipes.options import find_data
-
-    return find_data(root, os.environ.get("STERNA_DATA"))
-
-
-def _say(text: str, value: Any, as_json: bool) -> None:
-    print(json.dumps(value) if as_json else text)
-
-
-def _parse(kind: Any, argv: Sequence[str], prog: str, description: str | None = None) -> Any:
-    """Read options; a value that a configuration refuses is an `InputError`, one line."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.cli(kind, args=list(argv), prog=f"sterna {prog}", description=description)
-    except SystemExit as stop:
-        refused = _refused(stop)
-        if refused is not None:
-            raise InputError(str(refused)) from None
-        sys.stderr.write(said.getvalue())
-        raise
-
-
-def _refused(error: BaseException | None) -> InputError | None:
-    """Find the `InputError` behind the exit of the option parser, if there is one."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _run(
@@ -358,6 +329,12 @@ def _data_check(argv: Sequence[str]) -> int:
     return 0 if report.ok else 1
 
 
+def _data_make(argv: Sequence[str]) -> int:
+    from sterna.commands.houses import make
+
+    return make(argv)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Embed(Common):
     """Embed text observations once into a view store (HDF5, eight views a viewpoint)."""
@@ -561,6 +538,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "score": _score,
     "models": _models,
     "data check": _data_check,
+    "data make": _data_make,
     "data embed": _data_embed,
     "data r4r": _data_r4r,
     "show": _show,

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from sterna.data.episodes import Episode
+from sterna.metrics import Prediction
 from sterna.models.topomap import MapRows, TopoMap
+from sterna.world.geometry import Ints
+from sterna.world.graph import NavGraph
 
 _SURE = 50.0
+FAR_EDGES, FAR_METRES = (4, 6), 5.0
+"""What makes a node far: R2R's paths have so many edges, and at least so many metres."""
 
 
 class RandomPolicy:
@@ -40,3 +45,25 @@ class RandomPolicy:
             stop = step >= self.moves or not len(open_)
             logits[i, 0 if stop else rng.choice(open_)] = _SURE
         return torch.from_numpy(logits.astype(np.float32))
+
+
+def far_walk(episode: Episode, graph: NavGraph, seed: int = 0) -> Prediction:
+    """Walk to a random far node by the shortest path: what knowing the map alone is worth.
+
+    Far are the nodes to which an annotated path could lead (`FAR_EDGES`, `FAR_METRES`); where there
+    are none, the furthest one. The draw depends on the seed and the episode's id.
+    """
+    start = graph.index(episode.start)
+    paths = [graph.shortest_path(start, int(end)) for end in _far(graph, start)]
+    rng = np.random.default_rng([seed, int.from_bytes(episode.instr_id.encode()[-7:], "little")])
+    path = paths[int(rng.integers(len(paths)))]
+    names = tuple(graph.viewpoints[node] for node in path)
+    return Prediction(instr_id=episode.instr_id, hops=tuple((name,) for name in names))
+
+
+def _far(graph: NavGraph, start: int) -> Ints:
+    away = graph.distances[start]
+    there = np.flatnonzero(np.isfinite(away) & (away >= FAR_METRES))
+    edges = np.array([len(graph.shortest_path(start, int(end))) - 1 for end in there], np.int64)
+    far = there[(edges >= FAR_EDGES[0]) & (edges <= FAR_EDGES[1])]
+    return far if len(far) else np.array([np.where(np.isfinite(away), away, -1).argmax()])

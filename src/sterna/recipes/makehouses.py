@@ -128,14 +128,16 @@ def _each(
     """Make parts, here or in processes of their own; the first error ends it all."""
     if workers == 1 or len(seeds) < 2:
         for seed in seeds:
-            yield make_part(*arguments(seed))
+            make_part(*arguments(seed))
+            yield
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
         jobs = [pool.submit(make_part, *arguments(seed)) for seed in seeds]
         try:
             for job in as_completed(jobs):
-                yield job.result()
+                job.result()
+                yield
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

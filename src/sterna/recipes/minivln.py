@@ -20,7 +20,7 @@ from sterna.recipes.config import (
 from sterna.recipes.pretraining import text_pretraining, text_stage1, toy_pretraining, toy_stage1
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
 from sterna.recipes.results import Arm
-from sterna.recipes.study import RANDOM, TEACHER, Job, Options, Study, sized
+from sterna.recipes.study import FAR, RANDOM, TEACHER, Job, Options, Study, sized
 
 PRETRAINED = "teacher-pretrained"
 _LONGER = "none-longer"
@@ -355,12 +355,13 @@ def stages(name: str, options: Options) -> Study:
     build = _Minivln(options)
     arms = [
         Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name=FAR, label="shortest path to a random far node", folders=(FAR,)),
         _teacher_arm(build),
         *(_student_arm(build, row) for row in _STAGES),
     ]
     folders, before = zip(*(build.longer(seed) for seed in options.seeds), strict=True)
     label = "student, no distillation, as many seconds as both stages"
-    arms.insert(3, Arm(name=_LONGER, label=label, folders=folders, before=before))
+    arms.insert(4, Arm(name=_LONGER, label=label, folders=folders, before=before))
     arms.append(_teacher_arm(build, blind=True))
     first = options.seeds[0]
     folder, pre = build.student(_BOTH, first, blind=True)

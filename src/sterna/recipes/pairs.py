@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sterna.recipes.config import DistillRun, TrainConfig
 from sterna.recipes.results import Arm
-from sterna.recipes.study import RANDOM, TEACHER, Job, Options, Study, sized
+from sterna.recipes.study import FAR, RANDOM, TEACHER, Job, Options, Study, sized
 
 
 def pair(
@@ -45,6 +45,7 @@ def _alone_and_distilled(
     teachers = (TEACHER,)
     arms = (
         Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name=FAR, label="shortest path to a random far node", folders=(FAR,)),
         Arm(name="teacher", label="teacher", folders=teachers),
         Arm(name="blind", label="teacher, trained blind", folders=("teacher-blind",)),
         Arm(

@@ -19,7 +19,7 @@ from typing import Any
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import Result, read_result, score_predictions, write_result
-from sterna.recipes.baselines import RandomPolicy
+from sterna.recipes.baselines import RandomPolicy, far_walk
 from sterna.recipes.config import DataConfig, PretrainRun, TrainConfig
 from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pretraining import pretrain
@@ -27,10 +27,13 @@ from sterna.recipes.results import Arm, render, summarise
 from sterna.recipes.runs import RUN_FILE, protocol_of, train
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
+from sterna.world.graph import load_graph
 
 SPLITS = ("val_unseen", "val_seen")
-RANDOM, TEACHER = "random", "teacher"
-"""Names of the arm that walks at random (nothing is trained for it) and of the teacher's folder."""
+RANDOM, FAR, TEACHER = "random", "far-node", "teacher"
+"""Arms for which nothing is trained (a random walker, one to a random far node), and the teacher's
+folder."""
+_UNTRAINED = (RANDOM, FAR)
 _PAUSE = 2.0
 """Seconds between looks for work while other processes are at all that can be done."""
 
@@ -148,7 +151,7 @@ def steps(study: Study, root: Path, out: Path, *, threads: int | None = None) ->
     """Return what a study does, in order: each training, then the evaluations of its policy."""
     given, out_steps = study.given or {}, []
     world = World(root, study.data)
-    for folder in (RANDOM, *(job.folder for job in study.jobs)):
+    for folder in (*_UNTRAINED, *(job.folder for job in study.jobs)):
         job = next((job for job in study.jobs if job.folder == folder), None)
         if job is not None and folder not in given:
             run = _training(job, root, out / folder, threads)
@@ -157,7 +160,7 @@ def steps(study: Study, root: Path, out: Path, *, threads: int | None = None) ->
         for arm in (arm for arm in study.arms if folder in arm.folders):
             step = Step(
                 name=f"{folder}/{arm.evaluation}",
-                needs=() if folder in given or folder == RANDOM else (folder,),
+                needs=() if folder in given or folder in _UNTRAINED else (folder,),
                 leaves=tuple(_result(out, folder, arm, split) for split in SPLITS),
                 run=_evaluation(arm, folder, given.get(folder, out / folder), root, out, world),
             )
@@ -198,8 +201,8 @@ def _evaluation(
             file = _result(out, folder, arm, split)
             if file.is_file():
                 continue
-            if folder == RANDOM:
-                _random(world, split, file)
+            if folder in _UNTRAINED:
+                _untrained(folder, world, split, file)
             else:
                 run_eval(policy, root, split, permute=arm.permute, blind=arm.blind, out=file.parent)
 
@@ -257,10 +260,12 @@ def _claim(name: str, out: Path) -> Iterator[bool]:
         yield True
 
 
-def _random(world: World, split: str, file: Path) -> Result:
-    episodes = world.episodes(split)
-    predictions = predict(RandomPolicy(), world.panoramas(episodes), episodes)
-    connectivity = world.layout.connectivity
+def _untrained(folder: str, world: World, split: str, file: Path) -> Result:
+    episodes, connectivity = world.episodes(split), world.layout.connectivity
+    if folder == RANDOM:
+        predictions = predict(RandomPolicy(), world.panoramas(episodes), episodes)
+    else:
+        predictions = [far_walk(e, load_graph(connectivity, e.scan)) for e in episodes]
     result = score_predictions(predictions, episodes, connectivity, protocol_of(world.config))
     result = replace(result, seed=0)
     write_result(file, result)
