@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_every_room_has_one_and_stairs_are_walked_over(seed: int) -> None:
             assert apart.min() < 1e-6
             nodes.append(int(apart.argmin()))
         graph = points.graph
-        for a, b in zip(nodes, nodes[1:], strict=False):
+        for a, b in pairwise(nodes):
             assert graph.has_edge(a, b)
 
 
