@@ -34,7 +34,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data make    make houses from seeds, with instructions, in the field's own files
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
-  show         draw an episode from above: graph, instruction, reference, walk
+  show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
 2 bad input or usage."""
@@ -394,20 +394,29 @@ def _data_r4r(argv: Sequence[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Show(Common):
-    """Draw an episode from above: graph, instruction, reference and walked path, looking back."""
+    """Draw an episode: on a graph from above; in continuous space as a video beside the map."""
 
     episode: tyro.conf.Positional[str]
     """Episode, for example 6440_1."""
     split: str = "val_unseen"
     """Its split."""
-    task: Literal["r2r", "r4r", "reverie", "reverie-v2"] = "r2r"
-    """Annotations to read."""
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2", "vlnce"] = "r2r"
+    """Annotations to read; vlnce: those in continuous space."""
+    episodes: Path | None = None
+    """Episode file of VLN-CE (.json.gz) to read instead."""
     walk: Path | None = None
-    """Trajectory or submission file with the walk; none: the reference alone."""
+    """Trajectory or submission file with the walk (continuous: a _gt file, or one that holds
+    actions for each episode); none: the reference alone."""
     policy: Path | None = None
-    """Run or saved policy that walks it now."""
+    """Run or saved policy that walks it now (graphs)."""
+    agent: Literal["follower"] | None = None
+    """Who walks it now (continuous): the shortest-path follower."""
+    protocol: str = "R2R_CE"
+    """Body, camera and actions (continuous): R2R_CE or RXR_CE."""
+    fps: float = 4.0
+    """Pictures a second (continuous)."""
     out: tuple[Path, ...] = field(default_factory=lambda: (Path("episode.png"),))
-    """Pictures to write, .png or .svg."""
+    """Pictures to write, .png or .svg; continuous: .mp4, .gif, or .png (the last moment)."""
 
 
 def _show(argv: Sequence[str]) -> int:
@@ -415,6 +424,10 @@ def _show(argv: Sequence[str]) -> int:
     from sterna.recipes.pictures import show_episode
 
     args: Show = _parse(Show, argv, "show")
+    if args.episodes is not None or args.task == "vlnce":
+        return _show_walk(args)
+    if args.agent is not None:
+        raise InputError("show: --agent walks continuous episodes; add --task vlnce or --episodes")
     use_threads(args.threads if args.policy else None)
     root = _data(args.data)
     files = show_episode(
@@ -422,6 +435,31 @@ def _show(argv: Sequence[str]) -> int:
     )
     names = [str(file) for file in files]
     _say("\n".join(names), {"out": names}, args.json)
+    return 0
+
+
+def _show_walk(args: Show) -> int:
+    from sterna.data.layout import Layout
+    from sterna.recipes.options import use_threads
+    from sterna.recipes.videos import show_walk
+
+    if args.policy is not None:
+        raise InputError("show: --policy walks graphs; give --walk FILE or --agent follower")
+    use_threads(args.threads)
+    shown = show_walk(
+        args.episodes or Layout(_data(args.data)).vlnce(args.split),
+        args.episode,
+        args.out,
+        walk=args.walk,
+        agent=args.agent,
+        protocol=args.protocol,
+        threads=args.threads or os.cpu_count() or 1,
+        fps=args.fps,
+    )
+    names = [str(file) for file in shown.files]
+    if shown.note:
+        print(shown.note, file=sys.stderr)
+    _say("\n".join(names), {"out": names, "note": shown.note}, args.json)
     return 0
 
 

@@ -31,7 +31,7 @@ SHORTEST, LONGEST = 5.0, 20.0  # metres of a path; R2R's are about 10
 GOAL_RADIUS = 3.0
 _STREAM = 40  # of a house's dice: apart from those that make the house
 _TRIES = 60  # starts tried for a goal before another goal is drawn
-_GOALS = 40  # goals tried for an episode
+_GOALS = 20  # goals tried for an episode
 
 
 class HouseFrames:

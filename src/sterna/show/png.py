@@ -21,13 +21,22 @@ def png(scene: Scene) -> bytes:
 
 def image(scene: Scene) -> Image.Image:
     """Return a scene as an RGB image of `scene.width` x `scene.height` pixels."""
-    size = (scene.width * SUPERSAMPLE, scene.height * SUPERSAMPLE)
-    canvas = Image.new("RGB", size, WHITE)
-    draw = ImageDraw.Draw(canvas)
+    canvas = blank(scene.width, scene.height)
     for layer in scene.layers:
-        for shape in layer.shapes:
-            _draw(draw, shape)
+        paint(canvas, layer.shapes)
     return canvas.reduce(SUPERSAMPLE)
+
+
+def blank(width: int, height: int) -> Image.Image:
+    """Return a white canvas for a picture of that size: `SUPERSAMPLE` times as large."""
+    return Image.new("RGB", (width * SUPERSAMPLE, height * SUPERSAMPLE), WHITE)
+
+
+def paint(canvas: Image.Image, shapes: Iterable[Shape]) -> None:
+    """Draw shapes, given in pixels of the picture, on its canvas."""
+    draw = ImageDraw.Draw(canvas)
+    for shape in shapes:
+        _draw(draw, shape)
 
 
 def _draw(draw: ImageDraw.ImageDraw, shape: Shape) -> None:
