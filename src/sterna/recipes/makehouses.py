@@ -6,35 +6,50 @@ joined. A part appears under its name only when it is whole, so a killed run goe
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from tqdm import tqdm
 
 from sterna.data.viewfile import camera_angles, write_views
 from sterna.errors import InputError
-from sterna.files import read_json, write_json, write_text
+from sterna.files import read_json, write_bytes, write_json, write_text
+from sterna.models.encoder import Encoder, load_encoder
+from sterna.recipes.encoder import EncoderConfig, draw_samples, encode_house, train_encoder
 from sterna.recipes.housefiles import PER_HOUSE, Part, connectivity, r2r_episodes
 from sterna.world.houses import make_house, scan_of
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.language.episodes import make_episodes
 from sterna.world.houses.language.map import HouseMap
+from sterna.world.houses.oracle import Oracle
 from sterna.world.houses.viewpoints import place_viewpoints
+from sterna.world.houses.words import word_vectors
 
 FINISHED = "houses.json"
 """What was asked for, and the digest of every house; written last."""
 PARTS = ".parts"
+VIEWS_FILE, FEATURES = "views.npy", "houses"
+OURS, ORACLE = "ours", "oracle"
+ENCODER, BASE_RATES = "encoder", "base.npy"
+ENCODER_HOUSES = 60  # training houses that the encoder looks at, at most
+HELD_OUT = (950_000, 950_004)  # seeds of the houses it is scored on
 UNSEEN = 500_000  # seeds of unseen houses begin here: the same ones for any number of others
 VLNCE = "vlnce/R2R_VLNCE_v1-3"
 SPLITS = ("train", "val_seen", "val_unseen")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +70,10 @@ class HousesConfig:
     """Paths of each unseen house."""
     continuous: bool = True
     """Also write VLN-CE's files, with reference trajectories."""
+    encoder: str = OURS
+    """What looks at the views: ours (trained on the training houses, about a minute), oracle (reads
+    masks; an upper bound, not an agent), the folder of a trained one, or a model of transformers by
+    name."""
 
     def __post_init__(self) -> None:
         for name in ("train", "val_unseen", "paths", "seen_paths", "unseen_paths"):
@@ -115,31 +134,89 @@ def _check_same(file: Path, found: Any, wanted: dict[str, Any]) -> None:
 def _make_parts(config: HousesConfig, folder: Path, seeds: Sequence[int], workers: int) -> None:
     for left in folder.glob("*.tmp"):  # what a killed run was at
         shutil.rmtree(left)
-    missing = [seed for seed in seeds if not (folder / scan_of(seed)).is_dir()]
-    bar = tqdm(total=len(seeds), initial=len(seeds) - len(missing), desc="houses", unit="house")
-    for _ in _each(lambda seed: (config, folder, seed), missing, workers):
-        bar.update()
-    bar.close()
+    parts = [folder / scan_of(seed) for seed in seeds]
+    todo = [seed for seed, part in zip(seeds, parts, strict=True) if not part.is_dir()]
+    bare = [part for part in parts if not (part / VIEWS_FILE).is_file()]
+    with _pool(workers) as run:
+        jobs: list[Job] = [(prepare_encoder, (config, folder.parent))]
+        jobs += [(make_part, (config, folder, seed)) for seed in todo]
+        run(jobs, "houses", len(seeds) + 1)
+        run([(add_views, (config, folder.parent, part)) for part in bare], "views", len(seeds))
 
 
-def _each(
-    arguments: Callable[[int], tuple[Any, ...]], seeds: Sequence[int], workers: int
-) -> Iterator[None]:
-    """Make parts, here or in processes of their own; the first error ends it all."""
-    if workers == 1 or len(seeds) < 2:
-        for seed in seeds:
-            make_part(*arguments(seed))
-            yield
+Job = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[[Sequence[Job], str, int], None]]:
+    """Run jobs here, or in so many processes; the first error ends it all."""
+    if workers == 1:
+        yield lambda jobs, what, total: _bar(map(_run, jobs), len(jobs), what, total)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(seeds)), mp_context=context) as pool:
-        jobs = [pool.submit(make_part, *arguments(seed)) for seed in seeds]
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+
+        def run(jobs: Sequence[Job], what: str, total: int) -> None:
+            asked = [pool.submit(_run, job) for job in jobs]
+            _bar((job.result() for job in as_completed(asked)), len(jobs), what, total)
+
         try:
-            for job in as_completed(jobs):
-                job.result()
-                yield
+            yield run
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run(job: Job) -> None:
+    torch.set_num_threads(1)
+    what, arguments = job
+    what(*arguments)
+
+
+def _bar(done: Iterable[None], count: int, what: str, total: int) -> None:
+    with tqdm(total=total, initial=total - count, desc=what, unit="job") as bar:
+        for _ in done:
+            bar.update()
+
+
+def prepare_encoder(config: HousesConfig, out: Path) -> None:
+    """Train our view encoder on training houses, or count how often the oracle sees each concept.
+
+    Nothing is done twice, and nothing for an encoder that is there already.
+    """
+    last = config.seed + min(config.train, ENCODER_HOUSES)
+    settings = EncoderConfig(seeds=(config.seed, last), held_out=HELD_OUT)
+    folder = out / ENCODER
+    if config.encoder == OURS and not (folder / "config.json").is_file():
+        train_encoder(settings, folder)
+    if config.encoder == ORACLE and not (folder / BASE_RATES).is_file():
+        sample = draw_samples(settings, settings.seeds, "pictures")
+        _save(folder / BASE_RATES, sample.shown.mean(0, dtype=np.float64).astype(np.float32))
+
+
+def open_encoder(config: HousesConfig, out: Path) -> Encoder | Oracle:
+    """Return what looks at views; `InputError` for a name that is no encoder."""
+    if config.encoder == ORACLE:
+        return Oracle(np.load(out / ENCODER / BASE_RATES, allow_pickle=False))
+    named = out / ENCODER if config.encoder == OURS else Path(config.encoder)
+    if (named / "config.json").is_file() and not (named / "preprocessor_config.json").is_file():
+        return load_encoder(named)
+    from sterna.models.pictures import TransformersEncoder
+
+    return TransformersEncoder(config.encoder)
+
+
+def add_views(config: HousesConfig, out: Path, part: Path) -> None:
+    """Render and encode the 36 views of every viewpoint of a house's part."""
+    house = make_house(read_json(part / "house.json")["seed"])
+    points = place_viewpoints(house, ground_of(house))
+    views = encode_house(house, points, open_encoder(config, out))
+    _save(part / VIEWS_FILE, views.astype(np.float16))
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
 
 
 def make_part(config: HousesConfig, folder: Path, seed: int) -> None:
@@ -195,6 +272,10 @@ def _join(config: HousesConfig, out: Path, seeds: Sequence[int]) -> None:
         write_json(out / "r2r" / f"R2R_{split}.json", rows)
         if config.continuous:
             _join_continuous(out / VLNCE / split, split, there)
+    encoder = open_encoder(config, out)
+    attrs: dict[str, str | int | float] = {"source": encoder.name, "digest": encoder.digest}
+    write_features(out / "features" / f"{FEATURES}.hdf5", folders, attrs)
+    write_words(out)
     houses = {folder.name: read_json(folder / "house.json") for folder in folders}
     write_json(out / FINISHED, {"config": asdict(config), "houses": houses})
 
@@ -214,8 +295,38 @@ def write_features(
     def items() -> Iterator[tuple[str, Any]]:
         for folder in parts:
             names = [entry["image_id"] for entry in read_json(folder / "connectivity.json")]
-            views = np.load(folder / "views.npy", allow_pickle=False)
+            views = np.load(folder / VIEWS_FILE, allow_pickle=False)
             for name, values in zip(names, views, strict=True):
                 yield f"{folder.name}_{name}", values
 
     write_views(target, items(), *camera_angles(), attrs)
+
+
+def write_words(out: Path) -> None:
+    """Write the words of the instructions: a tokenizer, and vectors that views are made of too."""
+    texts = [
+        text
+        for split in SPLITS
+        for entry in read_json(out / "r2r" / f"R2R_{split}.json")
+        for text in entry["instructions"]
+    ]
+    tokenizer = word_tokenizer(texts)
+    write_text(out / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
+    words = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+    vectors = word_vectors(words)
+    # A view's feature is things and rooms beside colours; a word may be either.
+    _save(out / "words.npy", np.concatenate([vectors, vectors], axis=1))
+
+
+def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
+    """Return a tokenizer of whole words: ``[CLS] words [SEP]``, 0 is padding; words sorted."""
+    splitter = pre_tokenizers.Whitespace()
+    found = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
+    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *sorted(found)))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(w, vocabulary[w]) for w in ("[CLS]", "[SEP]")]
+    )
+    return tokenizer

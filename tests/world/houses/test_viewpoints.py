@@ -12,8 +12,8 @@ import pytest
 from sterna.errors import InputError
 from sterna.world.houses import House, make_house
 from sterna.world.houses.ground import ground_of
-from sterna.world.houses.ids import scan_of, viewpoint_of
 from sterna.world.houses.render import Renderer
+from sterna.world.houses.scans import scan_of, viewpoint_of
 from sterna.world.houses.sight import open_lines, thinned
 from sterna.world.houses.viewpoints import Viewpoints, place_viewpoints
 from sterna.world.space import Space

@@ -1,7 +1,8 @@
-"""Names of houses where the field's files want the name of a scan: ``house-000017`` is seed 17."""
+"""Names of houses and their viewpoints in files: ``house-000017`` is the house of seed 17."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from sterna.errors import InputError
@@ -22,3 +23,8 @@ def seed_of(scan: str) -> int | None:
     if found is None or scan_of(int(found[1])) != scan:
         return None
     return int(found[1])
+
+
+def viewpoint_of(seed: int, number: int) -> str:
+    """Return the id of a house's viewpoint: 32 hexadecimal digits, as Matterport's; never twice."""
+    return hashlib.sha256(f"{scan_of(seed)}/{number}".encode()).hexdigest()[:32]

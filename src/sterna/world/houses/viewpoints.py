@@ -21,7 +21,7 @@ from sterna.errors import InputError
 from sterna.world.geometry import Floats, Ints
 from sterna.world.graph import NavGraph, build_graph
 from sterna.world.houses.dice import Dice
-from sterna.world.houses.ids import scan_of, viewpoint_of
+from sterna.world.houses.scans import scan_of, viewpoint_of
 from sterna.world.houses.scene import Door, House
 from sterna.world.houses.sight import Bools, millimetres, open_lines, thinned
 from sterna.world.space import Space
