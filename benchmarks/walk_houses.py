@@ -26,7 +26,7 @@ from sterna.world.houses import House, make_house
 from sterna.world.houses.ground import ground_of
 from sterna.world.space import Space
 
-AGENTS = 500
+AGENTS = 2000
 
 
 def follow(grounds: dict[str, Space], episodes: list[Episode], protocol: Protocol) -> Any:
@@ -47,7 +47,7 @@ def wander(house: House, space: Space, episodes: list[Episode], steps: int, prot
     for number in range(steps // AGENTS):
         walkers.step(rng.choice((1, 1, 1, 2, 3), size=AGENTS))
         away += int((~space.is_navigable(walkers.position)).sum())
-        if number % 20 == 0:
+        if number % 10 == 0:
             least = min(least, clearance(house, space, walkers.position))
     return steps // AGENTS * AGENTS, away, least
 
