@@ -257,5 +257,5 @@ def test_a_full_disk_is_one_clear_line(capsys: Capture, monkeypatch: pytest.Monk
     def full(argv: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/run.json")
 
-    monkeypatch.setitem(COMMANDS, "models", full)
+    monkeypatch.setattr("sterna.commands.scoring.models", full)
     sterna(capsys, "models").refused("out/run.json", "No space left", "the same command continues")

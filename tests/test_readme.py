@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 
 from sterna import cli
 
@@ -40,13 +41,13 @@ class _Parsed(Exception):  # noqa: N818  (it is no error)
 
 @pytest.mark.parametrize(("page", "words"), _commands(), ids=lambda value: str(value)[:60])
 def test_commands_parse(page: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    parse = cli._parse
+    parse = tyro.cli
 
-    def parse_only(*arguments: Any) -> None:
-        parse(*arguments)
+    def parse_only(*arguments: Any, **options: Any) -> None:
+        parse(*arguments, **options)
         raise _Parsed
 
-    monkeypatch.setattr(cli, "_parse", parse_only)
+    monkeypatch.setattr(tyro, "cli", parse_only)
     with pytest.raises(_Parsed):
         cli.main(words)
 

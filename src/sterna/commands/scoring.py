@@ -1,0 +1,175 @@
+"""`sterna eval`, `score` and `models`: walk a split, score a file, list presets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from sterna.commands.common import find_data, parse, say
+from sterna.recipes.options import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Common):
+    """Walk a split with a saved policy and score it; controls: --permute, --blind."""
+
+    policy: tyro.conf.Positional[Path]
+    """Run folder (its best weights) or saved policy."""
+    split: str = "val_unseen"
+    """Split to walk."""
+    views: str | None = None
+    """View store; default: the one of the policy's run."""
+    objects: str | None = None
+    """Objects (REVERIE): names, none or a file; default: those of the policy's run."""
+    protocol: str | None = None
+    """Scoring protocol by name (default: DUET's evaluator of the task)."""
+    permute: bool = False
+    """Control: every episode gets another episode's instruction."""
+    blind: bool = False
+    """Control: view features are zeros."""
+    batch_size: int = 64
+    """Episodes walked side by side; the scores do not depend on it."""
+    episodes: int | None = None
+    """Walk every k-th episode, about this many."""
+    submit: bool = False
+    """Write the submission alone, unscored: for a split without answers (test)."""
+    out: Path | None = None
+    """Folder for result_SPLIT.json and submit_SPLIT.json (default: beside the policy)."""
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Walk a split with a saved policy and score it."""
+    from sterna.metrics import format_result
+    from sterna.recipes.evaluation import run_eval, run_submit
+    from sterna.recipes.options import use_threads
+
+    args: Eval = parse(Eval, argv, "eval")
+    use_threads(args.threads)
+    root, out = find_data(args.data), args.out or args.policy / _eval_folder(args)
+    if args.submit:
+        file = run_submit(
+            args.policy,
+            root,
+            args.split,
+            out,
+            views=args.views,
+            objects=args.objects,
+            batch_size=args.batch_size,
+        )
+        say(f"submission: {file}", {"out": str(out), "submission": str(file)}, args.json)
+        return 0
+    result = run_eval(
+        args.policy,
+        root,
+        args.split,
+        views=args.views,
+        objects=args.objects,
+        protocol=args.protocol,
+        permute=args.permute,
+        blind=args.blind,
+        batch_size=args.batch_size,
+        about=args.episodes,
+        out=out,
+    )
+    text = f"{format_result(result)}\nresult and submission: {out}"
+    say(text, _summary(result) | {"out": str(out)}, args.json)
+    return 0
+
+
+def _eval_folder(args: Eval) -> str:
+    """Name a folder such that controls, parts and other protocols do not overwrite the result."""
+    name = "eval" + "-permuted" * args.permute + "-blind" * args.blind
+    return name + "-part" * (args.episodes is not None) + f"-{args.protocol}" * bool(args.protocol)
+
+
+def _summary(result: Any) -> dict[str, Any]:
+    values: dict[str, Any] = result.to_dict()
+    values.pop("per_episode", None)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(Common):
+    """Score any trajectory file: leaderboard submissions, DUET's hops, NaviLLM's records."""
+
+    file: tyro.conf.Positional[Path]
+    """The file (JSON, may be gzipped)."""
+    split: str = "val_unseen"
+    """Split whose annotations answer it."""
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2"] = "r2r"
+    """Annotations to read."""
+    protocol: str | None = None
+    """R2R_DUET, REVERIE_DUET, ... (default): SPL over the annotated path; R2R_MATTERSIM,
+    REVERIE_OFFICIAL: over the shortest path."""
+    partial: bool = False
+    """Accept a file that answers only some episodes."""
+    validate: bool = False
+    """Only check that the leaderboard can take the file; serves test splits too."""
+    out: Path | None = None
+    """Write the result file here."""
+    per_episode: bool = False
+    """With --json: include the table of every episode."""
+
+
+def score(argv: Sequence[str]) -> int:
+    """Score a file."""
+    from sterna.data.layout import Layout
+    from sterna.metrics import find_protocol, format_result, score_file, write_result
+    from sterna.recipes.answers import PROTOCOL_OF_TASK, check_file, read_answers
+
+    args: Score = parse(Score, argv, "score")
+    layout = Layout(find_data(args.data))
+    if args.validate:
+        count = check_file(layout, args.task, args.split, args.file, partial=args.partial)
+        found = {"file": str(args.file), "valid": True, "walks": count}
+        say(f"{args.file}: {count} walks, as the leaderboard takes them", found, args.json)
+        return 0
+    protocol = find_protocol(args.protocol or PROTOCOL_OF_TASK[args.task])
+    episodes = read_answers(layout, args.task, args.split)
+    result = score_file(args.file, episodes, layout.connectivity, protocol, partial=args.partial)
+    if args.out is not None:
+        write_result(args.out, result)
+    say(
+        format_result(result),
+        result.to_dict() if args.per_episode else _summary(result),
+        args.json,
+    )
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models:
+    """List the model presets."""
+
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def models(argv: Sequence[str]) -> int:
+    """List presets."""
+    from sterna.models.presets import preset_table
+
+    args: Models = parse(Models, argv, "models")
+    rows = preset_table()
+    say(_table(rows), {"models": rows}, args.json)
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    def cell(value: Any) -> str:
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    heads = list(rows[0])
+    lines = [heads, *([cell(row[h]) for h in heads] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
+    right = [isinstance(rows[0][h], int | float) for h in heads]
+    return "\n".join(
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in lines
+    )

@@ -1,0 +1,119 @@
+"""`sterna quickstart` and `study`: whole stories, whole tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from sterna.commands.common import find_data, parse, say
+from sterna.recipes.options import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quickstart(Common):
+    """Train a small teacher, distil a student, score both: on R2R if found, else a toy world."""
+
+    out: Path = Path("runs/quickstart")
+    """Folder of the runs; the same command continues a killed one."""
+    toy: bool = False
+    """Use the generated toy world even where R2R is found."""
+    seed: int = 0
+    """Seed of weights, order, actions and dropout."""
+
+
+def quickstart(argv: Sequence[str]) -> int:
+    """Run the whole story."""
+    from sterna.recipes.options import use_threads
+    from sterna.recipes.quickstart import quickstart
+
+    args: Quickstart = parse(Quickstart, argv, "quickstart")
+    use_threads(args.threads)
+    text, values = quickstart(
+        args.data or _envfind_data(), args.out, toy=args.toy, seed=args.seed, threads=args.threads
+    )
+    say(text, values, args.json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Common):
+    """A whole table over seeds, with controls; trains and evaluates what is not there yet.
+
+    Processes that are given the same command share the work: each takes a step nobody is at.
+    """
+
+    name: tyro.conf.Positional[
+        Literal[
+            "minivln-stages",
+            "minivln-losses",
+            "minivln-kdweight",
+            "minivln-beyond",
+            "r2r-text",
+            "toy",
+        ]
+    ]
+    """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
+    switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
+    its student without pre-training; toy: the same on generated houses."""
+    scale: Literal["text", "text-reverie", "toy", "toy-reverie"] = "text"
+    """Recipes of the minivln tables: text observations of R2R or REVERIE, or generated houses
+    (written unless --data is given)."""
+    out: Path | None = None
+    """Folder of all runs (default runs/minivln-SCALE or runs/NAME); the same command continues a
+    killed study."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the students."""
+    views: str | None = None
+    """View store, for example what `sterna data embed` made (default: the recipe's)."""
+    iterations: int | None = None
+    """Optimiser steps of every run (default: the recipes')."""
+    teacher: Path | None = None
+    """Saved policy in place of training a teacher."""
+    pretrained: Path | None = None
+    """Its pre-training (saved policy with text branches), in place of training one."""
+    only: tuple[str, ...] = ()
+    """Take only the steps whose names match one of these patterns, for example 'teacher*'."""
+    plan: bool = False
+    """List the steps, what each needs and which are done; run nothing."""
+
+
+def study(argv: Sequence[str]) -> int:
+    """Run a study."""
+    from sterna.recipes.options import use_threads
+    from sterna.recipes.quickstart import toy_data
+    from sterna.recipes.studies import make_study
+    from sterna.recipes.study import Options, plan_text, plan_values, run_study, steps
+
+    args: Study = parse(Study, argv, "study")
+    use_threads(args.threads)
+    family = f"minivln-{args.scale}" if args.name.startswith("minivln-") else args.name
+    out = args.out or Path("runs") / family
+    toy = args.name == "toy" or (family != args.name and args.scale.startswith("toy"))
+    root = (args.data or toy_data(out)) if toy else find_data(args.data)
+    given = {"teacher": args.teacher, "teacher-pretrained": args.pretrained}
+    options = Options(
+        out=out,
+        seeds=args.seeds,
+        views=args.views,
+        iterations=args.iterations,
+        scale=args.scale,
+        given={name: path for name, path in given.items() if path is not None},
+    )
+    study = make_study(args.name, options)
+    if args.plan:
+        every = steps(study, root, out, threads=args.threads)
+        text, values = plan_text(every), plan_values(every)
+    else:
+        text, values = run_study(study, root, out, threads=args.threads, only=args.only)
+    say(text, values, args.json)
+    return 0
+
+
+def _envfind_data() -> Path | None:
+    named = os.environ.get("STERNA_DATA")
+    return Path(named) if named else (Path("data") if Path("data").is_dir() else None)
