@@ -60,9 +60,9 @@ class Study(Common):
     """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
     switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
     its student without pre-training; toy: the same on generated houses."""
-    scale: Literal["text", "text-reverie", "toy", "toy-reverie"] = "text"
-    """Recipes of the minivln tables: text observations of R2R or REVERIE, or generated houses
-    (written unless --data is given)."""
+    scale: Literal["text", "text-reverie", "houses", "toy", "toy-reverie"] = "text"
+    """Recipes of the minivln tables: text observations of R2R or REVERIE, houses (`sterna data make
+    houses`), or toy houses (written unless --data is given)."""
     out: Path | None = None
     """Folder of all runs (default runs/minivln-SCALE or runs/NAME); the same command continues a
     killed study."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from sterna.errors import InputError
 from sterna.files import read_json
-from sterna.recipes import reverie
+from sterna.recipes import houses, reverie
 from sterna.recipes.config import (
     DistillRun,
     PretrainRun,
@@ -96,6 +96,12 @@ SCALES = {
         teacher=_after(reverie.text_teacher),
         stage1=_longer(reverie.text_stage1),
         stage2=_student_after(reverie.text_student),
+    ),
+    "houses": Scale(
+        pretrained=houses.house_pretraining,
+        teacher=houses.house_teacher,
+        stage1=houses.house_stage1,
+        stage2=houses.house_student,
     ),
     "toy": Scale(
         pretrained=toy_pretraining,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sterna.recipes import pretraining, r2r, reverie
+from sterna.recipes import houses, pretraining, r2r, reverie
 
-TRAINING = {**r2r.TRAINING, **reverie.TRAINING}
-DISTILLING = {**r2r.DISTILLING, **reverie.DISTILLING}
-PRETRAINING = {**pretraining.PRETRAINING, **reverie.PRETRAINING}
-STAGE1 = {**pretraining.STAGE1, **reverie.STAGE1}
+TRAINING = {**r2r.TRAINING, **reverie.TRAINING, **houses.TRAINING}
+DISTILLING = {**r2r.DISTILLING, **reverie.DISTILLING, **houses.DISTILLING}
+PRETRAINING = {**pretraining.PRETRAINING, **reverie.PRETRAINING, **houses.PRETRAINING}
+STAGE1 = {**pretraining.STAGE1, **reverie.STAGE1, **houses.STAGE1}

@@ -1,0 +1,136 @@
+"""Recipes for houses made from seeds: minutes on two CPU cores, with the published stages.
+
+Words and views begin with the same vectors, as the data folder's ``words.npy`` gives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sterna.minivln.stage1 import Stage1Config
+from sterna.minivln.stage2 import DistillConfig
+from sterna.models.config import DuetConfig
+from sterna.recipes.config import (
+    DataConfig,
+    DistillRun,
+    EvalConfig,
+    PretrainRun,
+    Stage1Run,
+    StartConfig,
+    TrainConfig,
+)
+from sterna.recipes.makehouses import FEATURES, SPECIAL
+from sterna.train.imitation import ImitationConfig
+from sterna.train.loop import LoopConfig
+from sterna.train.pretrain.masking import MaskingConfig
+from sterna.train.pretrain.task import PretrainConfig, TaskMix
+from sterna.train.schedule import OptimizerConfig
+from sterna.world.houses.words import SIZE
+
+VOCABULARY = 640  # room for all words of the grammar
+_MODEL = DuetConfig(
+    hidden_size=128,
+    heads=4,
+    ffn_size=256,
+    language_layers=2,
+    panorama_layers=1,
+    cross_layers=2,
+    vocab_size=VOCABULARY,
+    max_positions=120,
+    max_steps=20,
+    feature_size=2 * SIZE,
+    dropout=0.0,
+    feature_dropout=0.1,
+)
+_LOOP = LoopConfig(
+    iterations=700,
+    batch_size=16,
+    demonstrations=4,
+    warm_start=100,
+    replay=2,
+    length_window=8,
+    eval_every=350,
+    save_every=100,
+    select_by="SR+SPL",
+)
+_SELECT = EvalConfig(split="val_seen", episodes=200)
+
+
+def house_teacher() -> TrainConfig:
+    """A small teacher for houses."""
+    return TrainConfig(
+        model=_MODEL,
+        data=DataConfig(views=FEATURES),
+        start=StartConfig(word_table=True, aligned=True, spread=0.0),
+        imitation=ImitationConfig(max_steps=12),
+        loop=_LOOP,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=50, schedule="cosine", clip_norm=5.0),
+        select=_SELECT,
+    )
+
+
+def house_student() -> DistillRun:
+    """The student of `house-teacher`, an eighth of its size; weight 0 trains it alone."""
+    base = house_teacher()
+    return DistillRun(
+        model=replace(
+            _MODEL, hidden_size=44, ffn_size=88, language_layers=1, cross_layers=1, heads=4
+        ),
+        data=base.data,
+        start=base.start,
+        imitation=base.imitation,
+        loop=base.loop,
+        optimizer=replace(base.optimizer, learning_rate=2e-3),
+        select=_SELECT,
+        distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
+    )
+
+
+def house_pretraining() -> PretrainRun:
+    """The house teacher's pre-training: masked words and single actions."""
+    base = house_teacher()
+    masking = MaskingConfig(
+        mask_id=SPECIAL.index("[MASK]"), first_word=len(SPECIAL), end_word=VOCABULARY
+    )
+    return PretrainRun(
+        model=replace(base.model, lang2visn=True, feature_dropout=0.0),
+        data=base.data,
+        start=base.start,
+        pretrain=PretrainConfig(mix=TaskMix(mlm=1.0, sap=2.0), masking=masking),
+        loop=LoopConfig(
+            iterations=600,
+            batch_size=32,
+            length_window=8,
+            eval_every=600,
+            save_every=100,
+            select_by="SR+SPL",
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3,
+            warmup=50,
+            schedule="linear",
+            final_rate=0.0,
+            betas=(0.9, 0.98),
+            epsilon=1e-6,
+            decay_vectors=False,
+            clip_norm=5.0,
+        ),
+        select=_SELECT,
+    )
+
+
+def house_stage1() -> Stage1Run:
+    """Stage 1 of the house student, with attention: it has as many heads as its teacher."""
+    base, student = house_pretraining(), house_student()
+    sizes = replace(student.model, lang2visn=True, feature_dropout=0.0)
+    changed = {
+        "model": sizes,
+        "optimizer": replace(base.optimizer, learning_rate=2e-3),
+    }
+    return Stage1Run(**vars(base) | changed, distill=Stage1Config(normalise=True))
+
+
+TRAINING = {"house-teacher": house_teacher}
+DISTILLING = {"house-student": house_student}
+PRETRAINING = {"house-teacher": house_pretraining}
+STAGE1 = {"house-student": house_stage1}
