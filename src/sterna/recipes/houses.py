@@ -19,7 +19,7 @@ from sterna.recipes.config import (
     StartConfig,
     TrainConfig,
 )
-from sterna.recipes.makehouses import FEATURES, SPECIAL
+from sterna.recipes.makehouses import FEATURES, SPECIAL, VOCABULARY
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.pretrain.masking import MaskingConfig
@@ -27,7 +27,6 @@ from sterna.train.pretrain.task import PretrainConfig, TaskMix
 from sterna.train.schedule import OptimizerConfig
 from sterna.world.houses.words import SIZE
 
-VOCABULARY = 640  # room for all words of the grammar
 _MODEL = DuetConfig(
     hidden_size=128,
     heads=4,

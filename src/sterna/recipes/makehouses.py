@@ -46,6 +46,7 @@ OURS, ORACLE = "ours", "oracle"
 ENCODER, BASE_RATES = "encoder", "base.npy"
 ENCODER_HOUSES = 60  # training houses that the encoder looks at, at most
 HELD_OUT = (950_000, 950_004)  # seeds of the houses it is scored on
+VOCABULARY = 640  # words of a tokenizer: all of the grammar, and room for more
 UNSEEN = 500_000  # seeds of unseen houses begin here: the same ones for any number of others
 VLNCE = "vlnce/R2R_VLNCE_v1-3"
 SPLITS = ("train", "val_seen", "val_unseen")
@@ -322,7 +323,11 @@ def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """Return a tokenizer of whole words: ``[CLS] words [SEP]``, 0 is padding; words sorted."""
     splitter = pre_tokenizers.Whitespace()
     found = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
-    vocabulary = {word: i for i, word in enumerate((*SPECIAL, *sorted(found)))}
+    words = [*SPECIAL, *sorted(found)]
+    if len(words) > VOCABULARY:
+        raise InputError(f"houses: {len(words)} words, there is room for {VOCABULARY}")
+    words += [f"[unused{i}]" for i in range(VOCABULARY - len(words))]
+    vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = splitter
