@@ -136,7 +136,7 @@ def test_views_are_what_the_agent_saw(walk: tuple[Recording, HouseFrames], tmp_p
 def test_without_a_house_the_path_stands_on_a_plane(tmp_path) -> None:
     done = record(PLAIN, OpenPlane(), R2R_CE, [GO, GO, GO, STOP])
     page, layout = make_page(done, None, None)
-    assert layout.view is None and "nothing can be rendered" in page.note
+    assert layout.view is None and "nothing can be rendered" in page.note and not page.judged
     picture = page.frame(4, None)
     x, y = page.floors[0].plan.pixel(done.positions[-1])
     assert near(picture, WALKED, (layout.map[0] + x, layout.map[1] + y)) > 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -58,7 +59,7 @@ def show_walk(
     if walk is not None:
         actions = _actions(walk, name)
     ground, frames = _world(episode, rule, threads)
-    recording = record(episode, ground, rule, actions)
+    recording = record(_flat(episode) if frames is None else episode, ground, rule, actions)
     files = draw_recording(
         recording,
         out,
@@ -67,15 +68,26 @@ def show_walk(
         agent=agent or ("" if walk is None else walk.name),
         fps=fps,
     )
-    note = (
-        ""
-        if frames is not None
-        else (
-            f"scan {episode.scan} cannot be rendered (houses are named as {scan_of(17)}): the path is "
-            "drawn on an empty plane, without the agent's view"
-        )
+    return Shown(files, "" if frames is not None else _without_view(episode.scan))
+
+
+def _without_view(scan: str) -> str:
+    return (
+        f"scan {scan} cannot be rendered (houses are named as {scan_of(17)}): the path is drawn on "
+        "an empty plane, without the agent's view"
     )
-    return Shown(files, note)
+
+
+def _flat(episode: Episode) -> Episode:
+    """Bring an episode to the height of its start: a plane has no stairs."""
+    if episode.position is None:
+        return episode
+    z = episode.position[2]
+    return replace(
+        episode,
+        waypoints=tuple((x, y, z) for x, y, _ in episode.waypoints),
+        goal_positions=tuple((x, y, z) for x, y, _ in episode.goal_positions),
+    )
 
 
 def _find(file: Path, name: str) -> Episode:

@@ -21,7 +21,7 @@ from sterna.world.houses.scene import House
 
 FPS = 4.0
 _SMALLER = 0.75
-NO_PICTURES = "nothing can be rendered here: the path alone, on an empty plane (straight distances)"
+NO_PICTURES = "nothing can be rendered here: the path alone, on an empty plane, seen from above"
 
 
 def draw_recording(
@@ -73,7 +73,8 @@ def make_page(
     names = [f"episode {episode.instr_id}", f"scan {episode.scan}", rule.name]
     names += [f"walked by {agent}"] if agent else []
     note = "" if renderer is not None else NO_PICTURES if frames is None else "no floor plan"
-    return Page(recording, floors, tiles, layout, ", ".join(names), note), layout
+    judged = frames is not None or renderer is not None
+    return Page(recording, floors, tiles, layout, ", ".join(names), note, judged), layout
 
 
 def _tiles(house: House, box: Box) -> tuple[Box, ...]:

@@ -111,7 +111,7 @@ class Page:
 
     `tiles` are the boxes of maps: one a floor, or a single one that shows where the agent is.
     `floors` are maps of their size. `about` says what is shown (episode, agent), `note` stands
-    below the map.
+    below the map; where the world is not known a walk is not `judged`.
     """
 
     def __init__(
@@ -122,8 +122,10 @@ class Page:
         layout: Layout,
         about: str,
         note: str = "",
+        judged: bool = True,
     ) -> None:
         self.recording, self.layout, self.note = recording, layout, note
+        self.judged = judged
         self.floors, self.tiles = floors, tiles
         for floor in floors:
             paint(floor.canvas, _marks(recording, floor))
@@ -171,7 +173,7 @@ class Page:
             paint(canvas, _border(box))
             parts.append((canvas, box))
             parts.append(_strip(self._under(box), self._caption(floor)))
-        tape = _tape(self.recording, t, size_of(layout.tape)[0])
+        tape = _tape(self.recording, t, size_of(layout.tape)[0], self.judged)
         chart = _chart(self.recording, t, size_of(layout.chart)[0])
         parts += [_strip(layout.tape, tape), _strip(layout.chart, chart)]
         for tile, box in parts:
@@ -302,7 +304,7 @@ def _agent(recording: Recording, floor: Floor, t: int) -> list[Shape]:
     return shapes
 
 
-def _tape(recording: Recording, t: int, width: int) -> list[Shape]:
+def _tape(recording: Recording, t: int, width: int, judged: bool) -> list[Shape]:
     """Draw the last actions, the present one at the right end, and say what it is."""
     count = max(1, int((width - _SAYING) // (ICON + GAP)))
     last = len(recording.actions)
@@ -318,12 +320,12 @@ def _tape(recording: Recording, t: int, width: int) -> list[Shape]:
     x = width - _SAYING + 4.0
     step = f"step {min(t + 1, last)} of {last}" if last else "no actions"
     shapes.append(Text(at=(x, 32), text=step, size=13, colour=QUIET))
-    said, colour = _words(recording, t)
+    said, colour = _words(recording, t, judged)
     shapes.append(Text(at=(x, 54), text=said, size=17, colour=colour))
     return shapes
 
 
-def _words(recording: Recording, t: int) -> tuple[str, str]:
+def _words(recording: Recording, t: int, judged: bool) -> tuple[str, str]:
     """Say what the agent does now, or how the walk ended."""
     if t < len(recording.actions):
         turn, ahead = recording.protocol.turn_angle, recording.protocol.forward_step
@@ -333,7 +335,7 @@ def _words(recording: Recording, t: int) -> tuple[str, str]:
         return "", INK
     if not recording.stopped:
         return "never stopped", layers.BACK
-    if recording.success is None:
+    if recording.success is None or not judged:
         return "stopped", INK
     return ("success", layers.START) if recording.success else ("stopped too far", layers.BACK)
 
