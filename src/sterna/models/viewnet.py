@@ -20,14 +20,15 @@ from sterna.world.houses.seen import centre_weights
 
 STRIDE = 8
 """Pixels a cell."""
-_FLOOR = 1e-3
+SHARE_FLOOR = 1e-3
+"""Added to shares before the logarithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewNetConfig:
     """Sizes of the network, and what it names."""
 
-    side: int = 64
+    side: int = 48
     """Side of a picture in pixels, a multiple of 8."""
     width: int = 48
     """Channels at a quarter of the side; twice as many at an eighth."""
@@ -113,7 +114,7 @@ class ViewNet(nn.Module):
         kinds, colours, rooms = shares
         named = kinds[:, list(config.named)]
         share = torch.cat([named, rooms[:, : config.rooms], colours[:, : config.colours]], 1)
-        return self.slope * torch.log(share + _FLOOR) + self.offset
+        return self.slope * torch.log(share + SHARE_FLOOR) + self.offset
 
     @torch.no_grad()
     def fused(self) -> ViewNet:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sterna.world.houses.seen import Seen, cells_of
 from sterna.world.houses.words import SIZE, Numbers, shown, view_features
 
-CELLS = 8
+CELLS = 6
 
 
 class Oracle:
@@ -17,7 +17,7 @@ class Oracle:
     name = "oracle (reads masks)"
     digest = "oracle-1"
 
-    def __init__(self, base: Numbers, *, side: int = 64, size: int = SIZE) -> None:
+    def __init__(self, base: Numbers, *, side: int = 48, size: int = SIZE) -> None:
         """Take base rates [C] of concepts, as an encoder has them, and the side of pictures."""
         self.base, self.vector_size, self.size = base, size, 2 * size
         self.pixels = (side, side)
