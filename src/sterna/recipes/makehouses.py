@@ -314,9 +314,7 @@ def write_words(out: Path) -> None:
     tokenizer = word_tokenizer(texts)
     write_text(out / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
     words = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    vectors = word_vectors(words)
-    # A view's feature is things and rooms beside colours; a word may be either.
-    _save(out / "words.npy", np.concatenate([vectors, vectors], axis=1))
+    _save(out / "words.npy", word_vectors(words))
 
 
 def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
