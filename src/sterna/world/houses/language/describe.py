@@ -101,9 +101,7 @@ class _Draft:
         if door == self.state.door and len(hop) < 2:
             return False
         turn = self._turn(hop)
-        ref = choose_door(
-            self.house, self.state, self.facing(self.state), turn, row, self.dice, self.detail
-        )
+        ref = choose_door(self.house, self.state, self.facing(self.state), turn, row, self.dice, self.detail)
         if ref is None:
             return False
         room = self.house.beyond(door, self.state.room)
@@ -119,9 +117,7 @@ class _Draft:
         up = bool(floor[self.path[end]] > floor[self.path[until]])
         landing = bool(storey[self.path[end]] < 0)
         room = self.house.rooms[self.path[end]][0]
-        self._add(
-            Climb(up=up, landing=landing), end, self._turn(self.path[self.at : end + 1]), room=room
-        )
+        self._add(Climb(up=up, landing=landing), end, self._turn(self.path[self.at : end + 1]), room=room)
         return True
 
     def _finish(self) -> bool:
@@ -129,12 +125,7 @@ class _Draft:
         if end - self.at > 1:
             self._pass(end - 1)
         move = choose_end(
-            self.house,
-            self.state,
-            self.facing(self.state),
-            self.path[self.at :],
-            self.dice,
-            self.detail,
+            self.house, self.state, self.facing(self.state), self.path[self.at :], self.dice, self.detail
         )
         if move is None:
             return False
@@ -145,12 +136,7 @@ class _Draft:
         """Add what there is at the end of a path that ends behind a door or on stairs."""
         if self.dice.chance(30 if self.detail == 0 else 70):
             move = choose_end(
-                self.house,
-                self.state,
-                self.facing(self.state),
-                self.path[-1:],
-                self.dice,
-                self.detail,
+                self.house, self.state, self.facing(self.state), self.path[-1:], self.dice, self.detail
             )
             if move is not None:
                 self.steps.append(Step(move=move))

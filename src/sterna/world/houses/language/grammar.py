@@ -247,10 +247,5 @@ def _read_relation(ref: ThingRef, text: str, at: int) -> Iterator[tuple[ThingRef
         for colour, a in _optional(_COLOURS, text, at + len(word) + 6):
             for noun, kind in _NOUNS:
                 if _word_at(noun, text, a):
-                    said = {
-                        **vars(ref),
-                        "relation": relation,
-                        "other": kind,
-                        "other_colour": colour,
-                    }
+                    said = {**vars(ref), "relation": relation, "other": kind, "other_colour": colour}
                     yield ThingRef(**said), a + len(noun)

@@ -157,10 +157,7 @@ def find_landmarks(house: House) -> Landmarks:
         pair = (d.rooms[0], -1 if d.rooms[1] is None else d.rooms[1])
         rows.append(("door", rect, (floor, floor + d.height), d.storey, pair))
     for s in house.stairs:
-        for point, storey, room in (
-            (s.foot, s.storey, s.rooms[0]),
-            (s.top, s.storey + 1, s.rooms[1]),
-        ):
+        for point, storey, room in ((s.foot, s.storey, s.rooms[0]), (s.top, s.storey + 1, s.rooms[1])):
             x, y, z = point
             rect = (x - 0.4, y - 0.4, x + 0.4, y + 0.4)
             rows.append(("stairs", rect, (z, z + 1.0), storey, (room, -1)))

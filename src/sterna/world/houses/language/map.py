@@ -212,9 +212,9 @@ class Walks:
             if own and not last and u != start:
                 found.append((cost, path))
             for v, length in self._out(u):
-                if self.map.crossed[u, v] == door or (
-                    own and beyond in self.map.rooms[v] and room not in self.map.rooms[v]
-                ):
+                if self.map.crossed[u, v] == door:
+                    found.append((cost + length, (*path, v)))
+                elif own and beyond in self.map.rooms[v] and room not in self.map.rooms[v]:
                     found.append((cost + length, (*path, v)))
         return sorted(found)
 

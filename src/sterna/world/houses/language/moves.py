@@ -316,10 +316,7 @@ def passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> 
         return False
     if any(_behind(house, path[i : i + 2], centre) for i in range(len(path) - 2)):
         return False
-    if (
-        min(house.gap[node, row] for node in path) > PASSING
-        or not house.seen[list(path[:-1]), row].any()
-    ):
+    if min(house.gap[node, row] for node in path) > PASSING or not house.seen[list(path[:-1]), row].any():
         return False
     if not side:
         return True
@@ -404,9 +401,7 @@ def end(house: HouseMap, room: int, facing: Vector) -> list[tuple[int, float]]:
     along = [
         (-dot(axis, house.points[node]), node)
         for node, rooms in enumerate(house.rooms)
-        if rooms == (room,)
-        and house.storey[node] >= 0
-        and house.house.rooms[room].holds(*house.points[node])
+        if rooms == (room,) and house.storey[node] >= 0 and house.house.rooms[room].holds(*house.points[node])
     ]
     along.sort()
     return [(node, far - along[0][0]) for far, node in along if far - along[0][0] <= ENDS]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.landmarks import DOOR_BESIDE, gap
 from sterna.world.houses.language.lexicon import FRONTS, MATERIALS, RELATIONS, SALIENT
-from sterna.world.houses.language.map import HouseMap, Vector
+from sterna.world.houses.language.map import HouseMap, Path, Vector
 from sterna.world.houses.language.meaning import (
     Between,
     DoorRef,
@@ -26,6 +26,7 @@ from sterna.world.houses.language.moves import (
     end,
     middle,
     passes,
+    right_of,
     splits,
     things,
 )
@@ -57,9 +58,7 @@ def weighted(rows: Sequence[int], weights: Sequence[int], dice: Dice) -> list[in
     return out
 
 
-def name(
-    house: HouseMap, row: int, among: State | None, dice: Dice, extra: int = 30
-) -> ThingRef | None:
+def name(house: HouseMap, row: int, among: State | None, dice: Dice, extra: int = 30) -> ThingRef | None:
     """Return the words for a thing that no other in the walker's room fits; None if there are none.
 
     `among` is where the walker is (None: the whole house counts); `extra` is in how many of a
@@ -240,11 +239,7 @@ def choose_end(
     places: list[Move] = []
     if _first(middle(house, room)) == goal:
         places.append(Middle())
-    if (
-        house.kinds[room] == "corridor"
-        and len(hops) > 1
-        and _first(end(house, room, facing)) == goal
-    ):
+    if house.kinds[room] == "corridor" and len(hops) > 1 and _first(end(house, room, facing)) == goal:
         places.append(End())
     if places and dice.chance(15 if rows and places[0] == Middle() else 50):
         return dice.pick(places)

@@ -109,9 +109,7 @@ def seen_from(rays: Rays, marks: Landmarks, eyes: Floats, storeys: Ints) -> Bool
     eye, point = np.nonzero(near[:, owner])
     instance = np.where(owner < marks.windows.start, owner + 1, 0)
     # Panes, doors and stairs belong to the building: what is met just before them is themselves.
-    free = rays.reach(
-        eyes[eye], _nearer(eyes[eye], points[point], marks, owner[point]), instance[point]
-    )
+    free = rays.reach(eyes[eye], _nearer(eyes[eye], points[point], marks, owner[point]), instance[point])
     hits = np.zeros((len(eyes), len(marks)), np.int64)
     np.add.at(hits, (eye, owner[point]), free)
     total = np.bincount(owner, minlength=len(marks))
@@ -147,7 +145,9 @@ def view_boxes(eye: Floats, boxes: Floats) -> list[tuple[int, tuple[int, int, in
     return out
 
 
-_PAIRS = np.array([(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1])
+_PAIRS = np.array(
+    [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
+)
 
 
 def _edges(boxes: Floats) -> Floats:
