@@ -74,6 +74,18 @@ def test_a_panorama_is_its_single_views(house: House, renderer: Renderer) -> Non
             np.testing.assert_array_equal(getattr(one, name)[0], getattr(batch, name)[i])
 
 
+def test_panoramas_of_several_viewpoints_and_other_sizes(house: House, renderer: Renderer) -> None:
+    places = spots(house, 2)
+    both = renderer.panorama(places, (16, 12))
+    assert both.rgb.shape == (72, 12, 16, 3)
+    np.testing.assert_array_equal(both.rgb[36:], renderer.panorama(places[1], (16, 12)).rgb)
+    right = math.degrees(2 * math.atan(math.tan(math.radians(30)) * 16 / 12))
+    one = renderer.render(
+        Camera(width=16, height=12, hfov=right), places[0], VIEW_HEADINGS[14], 0.0
+    )
+    np.testing.assert_array_equal(one.klass[0], both.klass[14])
+
+
 def test_threads_and_repeats_change_nothing(house: House, renderer: Renderer) -> None:
     place = spots(house, 1)[0]
     one, again = renderer.panorama(place, 16), renderer.panorama(place, 16)

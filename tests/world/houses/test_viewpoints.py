@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_every_room_has_one_and_stairs_are_walked_over(seed: int) -> None:
             assert apart.min() < 1e-6
             nodes.append(int(apart.argmin()))
         graph = points.graph
-        for a, b in zip(nodes, nodes[1:], strict=False):
+        for a, b in pairwise(nodes):
             assert graph.has_edge(a, b)
 
 
@@ -148,3 +149,11 @@ def test_thinning_keeps_what_is_connected() -> None:
     assert connected_components(few)[0] == connected_components(joined)[0]
     assert (few <= some).all() and (some <= joined).all() and few.sum() < some.sum()
     assert (few == few.T).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_two_stand_on_the_same_spot(seed: int) -> None:
+    _, _, points = placed(seed)
+    apart = np.linalg.norm(points.floor[:, None] - points.floor[None], axis=-1)
+    np.fill_diagonal(apart, 9.0)
+    assert apart.min() > 0.3

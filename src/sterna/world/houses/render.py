@@ -133,11 +133,21 @@ class Renderer:
             raise InputError("positions, headings and elevations must be finite numbers")
         return self._run(rows, camera.height, camera.width, 0)
 
-    def panorama(self, position: ArrayLike, size: int = 224, fov: float = 60.0) -> Frames:
-        """Render the 36 views of a viewpoint, in the field's order, as one batch."""
-        camera = Camera(width=size, height=size, hfov=fov)
-        place = np.broadcast_to(np.asarray(position, np.float64), (VIEWS, 3))
-        return self.render(camera, place, VIEW_HEADINGS, VIEW_ELEVATIONS)
+    def panorama(
+        self, positions: ArrayLike, size: int | tuple[int, int] = 224, fov: float = 60.0
+    ) -> Frames:
+        """Render the 36 views of viewpoints [3] or [N, 3], in the field's order, as one batch.
+
+        `size` is the side of a square picture or (width, height); `fov` (degrees) is vertical, as
+        in the field's simulator. Views of one viewpoint follow each other: row 36 * n + view.
+        """
+        width, height = size if isinstance(size, tuple) else (size, size)
+        reach = math.tan(math.radians(fov) / 2) * width / max(1, height)
+        camera = Camera(width=width, height=height, hfov=2 * math.degrees(math.atan(reach)))
+        place = np.asarray(positions, np.float64).reshape(-1, 3)
+        heading = np.tile(VIEW_HEADINGS, len(place))
+        elevation = np.tile(VIEW_ELEVATIONS, len(place))
+        return self.render(camera, place.repeat(VIEWS, 0), heading, elevation)
 
     def from_above(self, storey: int = 0, metre: int = 60, cut: float = 1.4) -> Frames:
         """Look straight down on a storey cut open `cut` metres over its floor, north up.

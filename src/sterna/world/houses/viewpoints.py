@@ -186,13 +186,15 @@ def _in_room(dice: Dice, floor: _Floor, room: int) -> None:
     own = np.flatnonzero(floor.room == room)
     if not len(own):
         raise InputError(f"house {floor.house.seed}: room {room} has no floor to stand on")
-    clear = floor.clear[own]
-    if room not in [r for r, d in zip(floor.room_of, floor.door_of, strict=True) if d < 0]:
-        best = own[clear == clear.max()]
-        floor.add(int(best[dice.below(len(best))]), room)
-    left = own[clear >= MARGIN]
+    left = own[floor.clear[own] >= MARGIN]
     for spot in floor.around(room):
         left = _beyond(floor, left, spot)
+    if room not in [r for r, d in zip(floor.room_of, floor.door_of, strict=True) if d < 0]:
+        among = left if len(left) else own
+        best = among[floor.clear[among] == floor.clear[among].max()]
+        chosen = int(best[dice.below(len(best))])
+        floor.add(chosen, room)
+        left = _beyond(floor, left, floor.cells[chosen])
     while len(left):
         chosen = int(left[dice.below(len(left))])
         floor.add(chosen, room)

@@ -1,0 +1,270 @@
+"""The view encoder: trained on pictures of houses to name what they show, frozen, applied.
+
+`train_encoder` makes one in about a minute; `encode_house` turns the panoramas of a house into
+features [N, 36, F].
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from sterna.errors import InputError
+from sterna.models.encoder import DTYPES, Encoder, Precision, ViewEncoder, save_encoder
+from sterna.models.viewnet import SHARE_FLOOR, ViewNet, ViewNetConfig, ViewOutput
+from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEWS
+from sterna.world.houses.ground import ground_of
+from sterna.world.houses.house import CLASSES, make_house
+from sterna.world.houses.oracle import Oracle
+from sterna.world.houses.render import Camera, Renderer
+from sterna.world.houses.scene import House
+from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, cells_of, seen
+from sterna.world.houses.viewpoints import Viewpoints, place_viewpoints
+from sterna.world.houses.words import CONCEPTS, GROUPS, THING_CLASSES, name_vectors, shares, shown
+
+Numbers = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """How a view encoder is trained."""
+
+    seeds: tuple[int, int] = (0, 60)
+    """Houses it learns from: first seed, and the first that is none of them."""
+    held_out: tuple[int, int] = (100_000, 100_004)
+    """Houses it is scored on."""
+    views: int = 500
+    """Pictures a house, from random viewpoints in random directions."""
+    epochs: int = 3
+    batch_size: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.02
+    side: int = 48
+    """Side of a picture in pixels."""
+    width: int = 48
+    """Channels of the network."""
+    fov: float = 60.0
+    """Field of view in degrees."""
+    precision: Precision = "fp32"
+    """What the network computes in while it learns; bf16 is faster where the processor has it."""
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, (first, last) in (("seeds", self.seeds), ("held_out", self.held_out)):
+            if not 0 <= first < last:
+                raise InputError(f"encoder: {name} must be a range of seeds, found {first}-{last}")
+        if self.seeds[0] < self.held_out[1] and self.held_out[0] < self.seeds[1]:
+            raise InputError("encoder: houses it is scored on must not be among those it learns")
+        for name in ("views", "epochs", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"encoder: {name} must be at least 1, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Pictures uint8 [n, S, S, 3], what stands in their cells, what they show [n, C]."""
+
+    pictures: NDArray[np.uint8]
+    cells: Cells
+    shown: NDArray[np.bool_]
+
+
+def draw_sample(config: EncoderConfig, seed: int) -> Sample:
+    """Render random views of one house: half of them level, half 30 degrees up or down."""
+    house = make_house(seed)
+    points = place_viewpoints(house, ground_of(house))
+    rng = np.random.default_rng([config.seed, seed])
+    node = rng.integers(len(points.graph), size=config.views)
+    heading = rng.uniform(0, 2 * np.pi, config.views)
+    elevation = np.deg2rad(rng.choice([-30.0, 0.0, 0.0, 30.0], config.views))
+    poses = np.column_stack([points.graph.positions[node], heading, elevation])
+    camera = Camera(width=config.side, height=config.side, hfov=config.fov)
+    renderer = Renderer(house, threads=config.threads)
+    frames = renderer.render(camera, poses[:, :3], heading, elevation)
+    cells = cells_of(seen(house, camera, frames, poses), config.side // 8)
+    return Sample(pictures=frames.rgb, cells=cells, shown=shown(cells))
+
+
+def draw_samples(config: EncoderConfig, seeds: tuple[int, int], what: str) -> Sample:
+    """Render views of several houses, with a progress bar."""
+    drawn = [
+        draw_sample(config, seed)
+        for seed in tqdm(range(*seeds), desc=what, unit="house", leave=False)
+    ]
+    cells = Cells(
+        **{
+            name: np.concatenate([getattr(sample.cells, name) for sample in drawn])
+            for name in ("kinds", "colours", "rooms")
+        }
+    )
+    return Sample(
+        pictures=np.concatenate([sample.pictures for sample in drawn]),
+        cells=cells,
+        shown=np.concatenate([sample.shown for sample in drawn]),
+    )
+
+
+def train_encoder(config: EncoderConfig, out: str | Path) -> Path:
+    """Train a view encoder, score it on houses it has not seen, write it to a folder.
+
+    Returns the folder (`load_encoder` reads it); its config.json holds the scores.
+    """
+    torch.set_num_threads(config.threads)
+    start = time.perf_counter()
+    sample = draw_samples(config, config.seeds, "pictures")
+    rendered = time.perf_counter() - start
+    net = _fit(config, sample)
+    base = sample.shown.mean(0, dtype=np.float64).astype(np.float32)
+    encoder = ViewEncoder(net.fused(), base)
+    seconds = {"pictures": rendered, "training": time.perf_counter() - start - rendered}
+    held_out = draw_samples(config, config.held_out, "held-out pictures")
+    scores = score_encoder(encoder, held_out)
+    notes = {"settings": vars(config), "seconds": seconds, "scores": scores}
+    return save_encoder(encoder, out, notes)
+
+
+def _fit(config: EncoderConfig, sample: Sample) -> ViewNet:
+    torch.manual_seed(config.seed)
+    sizes = ViewNetConfig(
+        side=config.side,
+        width=config.width,
+        kinds=len(CLASSES),
+        colours=len(COLOUR_NAMES),
+        rooms=len(ROOMS),
+        named=tuple(THING_CLASSES.tolist()),
+    )
+    net = ViewNet(sizes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _expect(net, sample)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=config.weight_decay)
+    steps = config.epochs * max(1, len(sample.pictures) // config.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, config.learning_rate, total_steps=steps, pct_start=0.2
+    )
+    bar = tqdm(
+        _batches(config, len(sample.pictures)), total=steps, desc="view encoder", unit="step"
+    )
+    for number, rows in enumerate(bar):
+        loss = _loss(net, sample, rows, config.precision, mirrored=bool(number % 2))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        if number % 20 == 0:
+            bar.set_postfix(loss=f"{loss.item():.3f}")
+    return net
+
+
+@torch.no_grad()
+def _expect(net: ViewNet, sample: Sample) -> None:
+    """Let concepts begin as probable as they are, so that no steps go into learning that."""
+    base = torch.from_numpy(sample.shown.mean(0)).float().clamp(1e-4, 0.9)
+    share = torch.from_numpy(shares(sample.cells).mean(0))
+    net.offset.copy_(torch.logit(base) - torch.log(share + SHARE_FLOOR))
+
+
+def _batches(config: EncoderConfig, count: int) -> Iterator[NDArray[np.int64]]:
+    rng = np.random.default_rng([config.seed, 1])
+    size = min(config.batch_size, count)
+    for _ in range(config.epochs):
+        order = rng.permutation(count)
+        for first in range(0, count // size * size, size):
+            yield np.sort(order[first : first + size])
+
+
+def _loss(
+    net: ViewNet, sample: Sample, rows: NDArray[np.int64], precision: Precision, *, mirrored: bool
+) -> Tensor:
+    """Cross-entropy of what stands in the cells, plus that of what the whole view shows.
+
+    Every other batch is mirrored: a house seen in a mirror is a house.
+    """
+    pictures = torch.from_numpy(sample.pictures[rows])
+    side = net.config.cells
+
+    def target(counts: NDArray[np.uint8]) -> Tensor:
+        share = torch.from_numpy(counts[rows]).float()
+        if mirrored:
+            share = share.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+        return share / share.sum(-1, keepdim=True)
+
+    with torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32"):
+        answers: ViewOutput = net(pictures.flip(2) if mirrored else pictures)
+    output = ViewOutput(*(part.float() for part in answers))
+    parts = (sample.cells.kinds, sample.cells.colours, sample.cells.rooms)
+    cells = [
+        F.cross_entropy(logits.flatten(0, 1), target(counts).flatten(0, 1))
+        for logits, counts in zip(output, parts, strict=True)
+    ]
+    whole = F.binary_cross_entropy_with_logits(
+        net.visible(output), torch.from_numpy(sample.shown[rows]).float(), reduction="none"
+    )
+    return torch.stack(cells).sum() + whole.sum(1).mean() / 4
+
+
+def average_precision(scores: Numbers, truth: NDArray[np.bool_]) -> float:
+    """Area under precision over recall of one concept: scores [n], truth [n] with a positive."""
+    hits = truth[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float(precision[hits].mean())
+
+
+def score_encoder(encoder: ViewEncoder, sample: Sample, least: int = 5) -> dict[str, Any]:
+    """Mean average precision by group of concepts, of those that at least `least` views show.
+
+    `words`: from the probabilities; `vectors`: from the product of feature and word vector alone,
+    which is what a policy's first attention sees; `base`: of a random order.
+    """
+    features = encoder(sample.pictures)
+    half = features.shape[1] // 2
+    names = name_vectors(CONCEPTS, half)
+    colours = GROUPS["colours"]
+    read = features[:, :half] @ names.T
+    read[:, colours] = features[:, half:] @ names[colours].T
+    kinds = {"words": encoder.probabilities(sample.pictures), "vectors": read}
+    count = sample.shown.sum(0)
+    out: dict[str, Any] = {"views": len(sample.pictures)}
+    for group, part in GROUPS.items():
+        chosen = [c for c in range(part.start, part.stop) if count[c] >= least]
+        scores = {
+            kind: float(np.mean([average_precision(s[:, c], sample.shown[:, c]) for c in chosen]))
+            for kind, s in kinds.items()
+        }
+        base = float(np.mean([count[c] for c in chosen]) / len(sample.pictures))
+        out[group] = {"concepts": len(chosen), "base": base, **scores}
+    return out
+
+
+def encode_house(
+    house: House,
+    points: Viewpoints,
+    encoder: Encoder | Oracle,
+    *,
+    fov: float = 60.0,
+    threads: int = 1,
+) -> Numbers:
+    """Render the 36 views of every viewpoint and encode them: float32 [N, 36, F]."""
+    renderer = Renderer(house, threads=threads)
+    places, count = points.graph.positions, len(points.graph)
+    frames = renderer.panorama(places, encoder.pixels, fov)
+    if isinstance(encoder, Oracle):
+        width, height = encoder.pixels
+        camera = Camera(width=width, height=height, hfov=fov)
+        angles = np.tile(np.column_stack([VIEW_HEADINGS, VIEW_ELEVATIONS]), (count, 1))
+        poses = np.concatenate([places.repeat(VIEWS, 0), angles], axis=1)
+        features = encoder.of_labels(seen(house, camera, frames, poses))
+    else:
+        features = encoder(frames.rgb)
+    return features.reshape(count, VIEWS, -1)
