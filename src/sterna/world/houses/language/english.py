@@ -44,8 +44,14 @@ def parts(step: Step) -> tuple[Fields, Fields]:
 def _step(step: Step, first: bool, last: bool, dice: Dice) -> list[tuple[str, str]]:
     """Return (kind, text) of what says a step: before, turn, along, move, stop."""
     values, fitting = parts(step)[0], _fitting(step, last)
-    if first or values.get("door") == DoorRef():
+    if first:
         fitting = [r for r in fitting if "at" in r.slots] or fitting
+    door = values.get("door")
+    if door == DoorRef():
+        fitting = [r for r in fitting if "door" in r.fixed] or fitting
+    elif door is not None and door.to and door.wide is None and dice.chance(75):
+        # "Enter the kitchen" rather than "go through the doorway to the kitchen".
+        fitting = [r for r in fitting if ("door", "door") not in _shape(r)] or fitting
     rule = _choice(fitting, dice)
     said = {*rule.slots, *rule.fixed}
     items = []
@@ -74,10 +80,17 @@ def _fitting(step: Step, last: bool) -> list[Rule]:
 
 
 def _choice(fitting: list[Rule], dice: Dice) -> Rule:
-    """Choose a rule; those that differ in a verb alone count together."""
-    shapes = list(dict.fromkeys(tuple(rule.slots) for rule in fitting))
-    shape = dice.pick(shapes)
-    return dice.pick([rule for rule in fitting if tuple(rule.slots) == shape])
+    """Choose a rule, shorter ones rather; those that differ in a verb alone count together."""
+    shapes = list(dict.fromkeys(_shape(rule) for rule in fitting))
+    one, two = (
+        dice.pick([rule for rule in fitting if _shape(rule) == shape])
+        for shape in (dice.pick(shapes), dice.pick(shapes))
+    )
+    return one if dice.chance(30) or len(one.slots) <= len(two.slots) else two
+
+
+def _shape(rule: Rule) -> tuple[tuple[str, str], ...]:
+    return tuple(part for part in rule.parts if isinstance(part, tuple))
 
 
 def _place(step: Step, turns: bool, dice: Dice) -> tuple[str, str]:
@@ -88,14 +101,14 @@ def _place(step: Step, turns: bool, dice: Dice) -> tuple[str, str]:
 
 
 def _stops(text: str) -> bool:
-    return any(f"{verb} " in f"{text} " for verb in ("stop", "wait", "stand"))
+    return any(f"{verb} " in f"{text} " for verb in ("stop", "wait", "stand", "stay"))
 
 
 def _stop(move: Move, dice: Dice) -> str:
     key = "go" if isinstance(move, Go) and dice.chance(60) else ""
     if isinstance(move, Climb) and (move.landing or dice.chance(70)):
         key = "landing" if move.landing else ("up" if move.up else "down")
-    return dice.pick(STOPS_BY[key] if key else STOPS[:4])
+    return dice.pick(STOPS_BY[key] if key else STOPS[:-1])
 
 
 def _joined(items: list[tuple[str, str]], dice: Dice) -> str:

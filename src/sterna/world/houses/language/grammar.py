@@ -20,9 +20,12 @@ from sterna.world.houses.language.lexicon import (
     ORDINALS,
     RELATIONS,
     ROOMS,
+    TASKS,
+    article,
+    is_plural,
     nouns,
 )
-from sterna.world.houses.language.meaning import DoorRef, ThingRef
+from sterna.world.houses.language.meaning import DoorRef, RoomRef, ThingRef
 from sterna.world.houses.objects import KINDS
 from sterna.world.houses.paint import COLOURS as PAINTS
 
@@ -75,6 +78,10 @@ WORDS: dict[str, dict[Any, tuple[str, ...]]] = {
     "room": dict(ROOMS),
 }
 WORDS["to"] = WORDS["at"] = WORDS["room"]
+WORDS["storey"] = {0: ("first floor", "first level"), 1: ("second floor", "second level")}
+WORDS["number"] = {0: ("1",), 1: ("2",)}
+WORDS["upstairs"] = {0: ("downstairs",), 1: ("upstairs",)}
+WORDS["task"] = {verb: (verb,) for verbs in TASKS.values() for verb in verbs}
 
 THING_KINDS = (*KINDS, "window", "stairs")
 _NOUNS = sorted(((n, k) for k in THING_KINDS for n in nouns(k)), key=lambda p: (-len(p[0]), p))
@@ -99,19 +106,33 @@ INTO = [
     *rules("the {to}", "the {to} on (your|the) {side}", "the {nth} {to} on (your|the) {side}"),
     *rules("the {to} (straight ahead|in front of you)", side="ahead"),
 ]
+_DOOR_DEFAULTS: Fields = {"to": "", "side": "", "nth": 0, "by": None, "wide": None}
 RULES = {
     "door": DOORS,
     "into": INTO,
     # Without sides, for use beside a turn.
     "plain": [r for r in DOORS if "side" not in r.slots and "side" not in r.fixed],
     "name": rules("the {to}"),
+    "place": rules(
+        "the {kind:room}",
+        "the {kind:room} on the {storey}",
+        "the {kind:room} on the {storey} of the house",
+        "the {kind:room} that is on the {storey}",
+        "the {kind:room} on level {storey:number}",
+        "the {storey:upstairs} {kind:room}",
+        "the {kind:room} (with|that has) {holds:a}",
+        "the {kind:room} on the {storey} (with|that has) {holds:a}",
+        "the {kind:room} that has {holds:a} in it",
+        "the {storey:upstairs} {kind:room} (with|that has) {holds:a}",
+    ),
 }
+_PARTS: dict[str, tuple[type, Fields]] = dict.fromkeys(RULES, (DoorRef, _DOOR_DEFAULTS))
+_PARTS["place"] = (RoomRef, {"kind": "", "storey": None, "holds": None})
 WIDE: dict[bool | None, tuple[str, ...]] = {
     False: ("door",),
     True: ("opening", "archway"),
     None: ("doorway",),
 }
-_DOOR_DEFAULTS: Fields = {"to": "", "side": "", "nth": 0, "by": None, "wide": None}
 
 
 def say(rule: Rule, part: Fields, dice: Dice) -> str:
@@ -145,16 +166,16 @@ def _sayable(rule: Rule, field: str, value: Any) -> bool:
     if said_as in WORDS:
         return value in WORDS[said_as]
     if said_as in RULES:
-        return isinstance(value, DoorRef) and bool(_fitting(said_as, value))
+        return isinstance(value, _PARTS[said_as][0]) and bool(_fitting(said_as, value))
     return isinstance(value, ThingRef)
 
 
 @lru_cache(1 << 14)
-def _fitting(said_as: str, door: DoorRef) -> list[Rule]:
-    part = dict(vars(door))
+def _fitting(said_as: str, value: DoorRef | RoomRef) -> list[Rule]:
+    part = dict(vars(value))
     if said_as in ("into", "name") and part.pop("wide") is not None:
         return []
-    return [rule for rule in RULES[said_as] if covers(rule, part, _DOOR_DEFAULTS)]
+    return [rule for rule in RULES[said_as] if covers(rule, part, _PARTS[said_as][1])]
 
 
 def say_value(said_as: str, value: Any, dice: Dice) -> str:
@@ -163,9 +184,14 @@ def say_value(said_as: str, value: Any, dice: Dice) -> str:
         return dice.pick(WIDE[value])
     if said_as in WORDS:
         return dice.pick(WORDS[said_as][value])
-    if isinstance(value, DoorRef):
+    if said_as in RULES:
         return say(dice.pick(_fitting(said_as, value)), vars(value), dice)
-    return f"the {bare(value, dice)}"
+    words = bare(value, dice)
+    if said_as != "a":
+        return f"the {words}"
+    return (
+        words if is_plural(words.partition(" ")[0] if value.relation else words) else article(words)
+    )
 
 
 def bare(ref: ThingRef, dice: Dice) -> str:
@@ -205,14 +231,16 @@ def read_value(said_as: str, text: str, at: int) -> Iterator[tuple[Any, int]]:
     if said_as in RULES:
         for rule in RULES[said_as]:
             for found, end in read(rule, text, at):
-                yield DoorRef(**found), end
+                yield _PARTS[said_as][0](**found), end
     elif said_as == "wide" or said_as in WORDS:
         for value, words in (WIDE if said_as == "wide" else WORDS[said_as]).items():
             for word in dict.fromkeys(words):
                 if _word_at(word, text, at):
                     yield value, at + len(word)
     else:
-        yield from _read_thing(text, at)
+        for start in ("a ", "an ", "") if said_as == "a" else ("the ",):
+            if text.startswith(start, at):
+                yield from _read_thing(text, at + len(start))
 
 
 def _word_at(word: str, text: str, at: int) -> bool:
@@ -228,9 +256,8 @@ def _optional(words: Mapping[str, str], text: str, at: int) -> Iterator[tuple[st
 
 
 def _read_thing(text: str, at: int) -> Iterator[tuple[ThingRef, int]]:
-    if not text.startswith("the ", at):
-        return
-    for size, a in _optional({"small": "small", "large": "large"}, text, at + 4):
+    """Read a thing after its article."""
+    for size, a in _optional({"small": "small", "large": "large"}, text, at):
         for colour, b in _optional(_COLOURS, text, a):
             for material, c in _optional(_MATERIALS, text, b):
                 for noun, kind in _NOUNS:
@@ -247,5 +274,10 @@ def _read_relation(ref: ThingRef, text: str, at: int) -> Iterator[tuple[ThingRef
         for colour, a in _optional(_COLOURS, text, at + len(word) + 6):
             for noun, kind in _NOUNS:
                 if _word_at(noun, text, a):
-                    said = {**vars(ref), "relation": relation, "other": kind, "other_colour": colour}
+                    said = {
+                        **vars(ref),
+                        "relation": relation,
+                        "other": kind,
+                        "other_colour": colour,
+                    }
                     yield ThingRef(**said), a + len(noun)

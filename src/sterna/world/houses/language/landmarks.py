@@ -50,6 +50,16 @@ class Landmarks:
         return (self.rects[:, :2] + self.rects[:, 2:]) / 2
 
     @cached_property
+    def middles(self) -> list[tuple[float, float]]:
+        """Return the middles of the footprints as pairs."""
+        return [(x, y) for x, y in self.centres.tolist()]
+
+    @cached_property
+    def room_pairs(self) -> list[tuple[int, ...]]:
+        """Return the rooms a row belongs to."""
+        return [tuple(pair) for pair in self.rooms.tolist()]
+
+    @cached_property
     def by_kind(self) -> dict[str, list[int]]:
         """Return the rows of each kind."""
         rows: dict[str, list[int]] = {}
@@ -157,7 +167,10 @@ def find_landmarks(house: House) -> Landmarks:
         pair = (d.rooms[0], -1 if d.rooms[1] is None else d.rooms[1])
         rows.append(("door", rect, (floor, floor + d.height), d.storey, pair))
     for s in house.stairs:
-        for point, storey, room in ((s.foot, s.storey, s.rooms[0]), (s.top, s.storey + 1, s.rooms[1])):
+        for point, storey, room in (
+            (s.foot, s.storey, s.rooms[0]),
+            (s.top, s.storey + 1, s.rooms[1]),
+        ):
             x, y, z = point
             rect = (x - 0.4, y - 0.4, x + 0.4, y + 0.4)
             rows.append(("stairs", rect, (z, z + 1.0), storey, (room, -1)))

@@ -9,7 +9,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "chest of drawers": ("dresser", "chest of drawers"),
     "coat": ("coats", "coat hooks"),
     "computer screen": ("computer screen", "monitor"),
-    "console table": ("console table", "narrow table"),
+    "console table": ("console table", "side table"),
     "desk chair": ("desk chair", "office chair"),
     "detergent": ("bottle of detergent", "detergent"),
     "dining table": ("dining table", "dining room table"),
@@ -122,6 +122,50 @@ FRONTS = (
 """Kinds that one can stand in front of."""
 
 
+_CARRIED = ("bring me", "pick up", "get", "take", "fetch", "grab", "dust", "move")
+_SEAT = ("sit down on", "clean", "vacuum", "move", "dust off", "wipe down")
+_SURFACE = ("wipe", "clean", "dust", "polish", "wipe off", "wipe down")
+_LAMP = ("turn on", "turn off", "dust", "switch on", "clean", "unplug")
+_WATER = ("clean", "wipe", "scrub", "turn on", "wipe down", "check")
+_PLANT = ("water", "bring me", "check on", "give some water to", "move")
+_WALL = ("straighten", "dust", "look at", "take down", "clean", "wipe")
+_CHEST = ("open", "dust", "wipe down", "clean", "close", "check")
+TASKS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("books", "vase", "laptop", "cup", "plate", "teapot", "candle", "alarm clock",
+        "teddy bear", "telephone", "soap bottle", "globe", "photo frame", "bottle", "jar",
+        "detergent", "toolbox", "paint can", "watering can", "iron", "ball", "toy blocks",
+        "toy truck", "keyboard", "knife block", "cutting board", "fruit bowl", "suitcase",
+        "bucket", "basket", "box", "umbrella stand"), _CARRIED),
+    **dict.fromkeys(("kettle", "pan", "coffee machine", "toaster", "microwave"),
+        ("turn on", "bring me", "clean", "wipe", "unplug", "check")),
+    **dict.fromkeys(("cushion",), ("fluff", "bring me", "pick up", "straighten", "take")),
+    **dict.fromkeys(("towels", "towel"), ("bring me", "fold", "take", "wash", "refold", "get")),
+    **dict.fromkeys(("chair", "armchair", "desk chair", "stool", "bench", "sofa"), _SEAT),
+    **dict.fromkeys(("coffee table", "console table", "desk", "dining table", "night table",
+        "sideboard", "kitchen counter", "television stand", "ironing board", "shelf",
+        "bookshelf", "wall shelf", "fireplace", "piano", "radiator"), _SURFACE),
+    **dict.fromkeys(("lamp", "floor lamp", "hanging lamp", "ceiling lamp"), _LAMP),
+    **dict.fromkeys(("radio", "television", "computer screen", "speaker", "printer"),
+        ("turn on", "turn off", "dust", "unplug", "wipe")),
+    **dict.fromkeys(("bathtub", "shower", "washbasin", "kitchen sink"), _WATER),
+    **dict.fromkeys(("plant", "potted plant"), _PLANT),
+    **dict.fromkeys(("picture", "mirror", "clock"), _WALL),
+    **dict.fromkeys(("chest of drawers", "wardrobe", "filing cabinet", "toy chest",
+        "kitchen cabinet", "fridge", "washing machine", "dryer", "dishwasher"), _CHEST),
+    "stove": ("clean", "wipe down", "turn off", "turn on"),
+    "toilet": ("clean", "flush", "scrub"),
+    "bed": ("make", "tidy", "sit down on"),
+    "bin": ("empty", "bring me", "take out"),
+    "rug": ("vacuum", "shake out", "clean"),
+    "coat": ("bring me", "take"),
+    "vacuum cleaner": ("bring me", "get", "unplug"),
+    "coat rack": _CARRIED, "doll house": _CARRIED, "play house": _SURFACE,
+    "extractor hood": _WATER[:3],
+    "window": ("open", "close", "clean", "look out of", "wipe"),
+}  # fmt: skip
+"""What one may be asked to do, by kind; each stands before "the ...". """
+
+
 def nouns(kind: str) -> tuple[str, ...]:
     """Return the nouns of a kind of thing; the first is the usual one."""
     return NOUNS.get(kind, (kind,))
@@ -132,6 +176,6 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def is_plural(noun: str) -> bool:
-    """Whether a noun takes a plural verb and no "a"."""
-    return noun in ("coats", "coat hooks", "shelves", "stairs", "toy blocks")
+def is_plural(words: str) -> bool:
+    """Whether the last noun of some words takes no "a"."""
+    return words.endswith(("coats", "coat hooks", "shelves", "stairs", "toy blocks"))

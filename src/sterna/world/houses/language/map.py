@@ -28,8 +28,8 @@ Vector = tuple[float, float]
 class HouseMap:
     """Positions `xy` [N, 2], `rooms` of each viewpoint, its `storey` (-1 on a landing).
 
-    `seen` [N, L] and `gap` [N, L] (metres) say which landmarks a viewpoint sees and how far their
-    footprints are; `links[u][v]` is the length of an edge, `crossed[u, v]` the door it leads
+    `seen` [N, L] and `gap` [N, L] (metres) say which landmarks a viewpoint sees (`visible` lists
+    them) and how far their footprints are; `doors_of[room]` lists a room's ways out; `links[u][v]` is the length of an edge, `crossed[u, v]` the door it leads
     through (-1 none).
     """
 
@@ -42,8 +42,13 @@ class HouseMap:
         self.storey = _storeys(house, viewpoints)
         self.rooms = _rooms(house, viewpoints)
         self.kinds = [room.kind for room in house.rooms]
+        self.doors_of = [
+            [d for d in house.doors if room.id in d.rooms and d.rooms[1] is not None]
+            for room in house.rooms
+        ]
         self.rays = Rays(house)
         self.seen: Bools = seen_from(self.rays, self.marks, self.graph.positions, self.storey)
+        self.visible = [frozenset(np.flatnonzero(row).tolist()) for row in self.seen]
         self.gap: Floats = gaps(self.xy, self.marks.rects)
         self.links: dict[int, dict[int, float]] = {}
         self.crossed: dict[tuple[int, int], int] = {}

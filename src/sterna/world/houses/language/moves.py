@@ -231,8 +231,7 @@ def turned(facing: Vector, turn: str) -> Vector:
 
 def centre_of(house: HouseMap, row: int) -> Vector:
     """Return the middle of a landmark's footprint."""
-    x, y = house.marks.centres[row].tolist()
-    return x, y
+    return house.marks.middles[row]
 
 
 def aim_at(house: HouseMap, node: int, row: int) -> Vector:
@@ -247,7 +246,7 @@ def things(house: HouseMap, ref: ThingRef, state: State) -> list[int]:
     return [
         row
         for row in house.matches(ref)
-        if state.room in marks.rooms[row] or house.seen[state.node, row]
+        if state.room in marks.room_pairs[row] or row in house.visible[state.node]
     ]
 
 
@@ -255,10 +254,11 @@ def doors(house: HouseMap, ref: DoorRef, state: State, facing: Vector, turn: str
     """Return the rows of the doors that a description may mean; not the one come through."""
     first = house.marks.doors.start
     rows = []
-    for door in house.house.doors:
-        other = house.beyond(door.id, state.room) if state.room in door.rooms else -1
-        fresh = door.id != state.door or turn == "around"
-        if other < 0 or not fresh or (ref.wide is not None and door.wide != ref.wide):
+    for door in house.doors_of[state.room]:
+        other = house.beyond(door.id, state.room)
+        if (door.id == state.door and turn != "around") or (
+            ref.wide is not None and door.wide != ref.wide
+        ):
             continue
         if (ref.to and house.kinds[other] != ref.to) or not _by(house, ref, door.id, state):
             continue
@@ -276,7 +276,7 @@ def _by(house: HouseMap, ref: DoorRef, door: int, state: State) -> bool:
         return True
     rect, marks = house.marks.rects[house.marks.doors.start + door], house.marks
     return any(
-        state.room in marks.rooms[row] and gap(marks.rects[row], rect) <= DOOR_BESIDE_LOOSE
+        state.room in marks.room_pairs[row] and gap(marks.rects[row], rect) <= DOOR_BESIDE_LOOSE
         for row in house.matches(ref.by)
     )
 
@@ -316,7 +316,9 @@ def passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> 
         return False
     if any(_behind(house, path[i : i + 2], centre) for i in range(len(path) - 2)):
         return False
-    if min(house.gap[node, row] for node in path) > PASSING or not house.seen[list(path[:-1]), row].any():
+    if min(house.gap[node, row] for node in path) > PASSING or not any(
+        row in house.visible[node] for node in path[:-1]
+    ):
         return False
     if not side:
         return True
@@ -401,7 +403,9 @@ def end(house: HouseMap, room: int, facing: Vector) -> list[tuple[int, float]]:
     along = [
         (-dot(axis, house.points[node]), node)
         for node, rooms in enumerate(house.rooms)
-        if rooms == (room,) and house.storey[node] >= 0 and house.house.rooms[room].holds(*house.points[node])
+        if rooms == (room,)
+        and house.storey[node] >= 0
+        and house.house.rooms[room].holds(*house.points[node])
     ]
     along.sort()
     return [(node, far - along[0][0]) for far, node in along if far - along[0][0] <= ENDS]

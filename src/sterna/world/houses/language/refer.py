@@ -58,11 +58,13 @@ def weighted(rows: Sequence[int], weights: Sequence[int], dice: Dice) -> list[in
     return out
 
 
-def name(house: HouseMap, row: int, among: State | None, dice: Dice, extra: int = 30) -> ThingRef | None:
-    """Return the words for a thing that no other in the walker's room fits; None if there are none.
+def name(
+    house: HouseMap, row: int, among: State | int, dice: Dice, extra: int = 20
+) -> ThingRef | None:
+    """Return words for a thing that no other in reach of them fits; None if there are none.
 
-    `among` is where the walker is (None: the whole house counts); `extra` is in how many of a
-    hundred cases a word more is said than is needed.
+    `among` is where the walker is (what he sees counts too), or a room. `extra` is in how many of
+    a hundred cases a word more is said than is needed.
     """
     kind = house.marks.kinds[row]
     if row >= house.marks.windows.start:
@@ -79,10 +81,11 @@ def name(house: HouseMap, row: int, among: State | None, dice: Dice, extra: int 
         {**words, **relation} for words in ({}, {"colour": thing.colour})
         for relation in _relations(house, row, dice)
     ]  # fmt: skip
+    related = dice.shuffled(related) if extra > 50 else related
     if dice.chance(extra):
         plain = [*dice.shuffled(adjectives[:2]), *plain]
-    elif related and dice.chance(extra // 2):
-        plain = [*related[:2], *plain]
+    if related and dice.chance(extra // 2):
+        plain = [*related[:3], *plain]
     for words in [*plain, *related]:
         ref = ThingRef(kind=kind, **words)
         if _alone(house, ref, row, among):
@@ -90,9 +93,10 @@ def name(house: HouseMap, row: int, among: State | None, dice: Dice, extra: int 
     return None
 
 
-def _alone(house: HouseMap, ref: ThingRef, row: int, among: State | None) -> bool:
-    found = house.matches(ref) if among is None else things(house, ref, among)
-    return found == [row]
+def _alone(house: HouseMap, ref: ThingRef, row: int, among: State | int) -> bool:
+    if isinstance(among, State):
+        return things(house, ref, among) == [row]
+    return [r for r in house.matches(ref) if among in house.marks.room_pairs[r]] == [row]
 
 
 def _relations(house: HouseMap, row: int, dice: Dice) -> list[dict[str, str]]:
@@ -114,7 +118,7 @@ def choose_pass(
     """Return a move past something along some hops, and how many hops it takes."""
     rows, lengths = [], {}
     room = [r for r in house.marks.in_room(state.room) if salience(house, r) > 0]
-    room += [house.marks.doors.start + d.id for d in house.house.doors if state.room in d.rooms]
+    room += [house.marks.doors.start + d.id for d in house.doors_of[state.room]]
     for row in room:
         for length in range(1, len(hops)):
             if passes(house, tuple(hops[: length + 1]), row, centre_of(house, row), ""):
@@ -177,10 +181,10 @@ def choose_door(
     other = house.beyond(door.id, state.room)
     if other < 0:
         return None
-    to, wide = house.kinds[other], door.wide if dice.chance(60) else None
+    to, wide = house.kinds[other], door.wide if dice.chance(80) else None
     own = len(doors(house, DoorRef(), state, facing, turn)) == 1
-    found = [DoorRef(to=to)] * (5 if to != "corridor" else 3) + [DoorRef(to=to, wide=wide)]
-    found += [DoorRef()] * (6 if own else 0)
+    found = [DoorRef(to=to)] * (8 if to != "corridor" else 5) + [DoorRef(to=to, wide=wide)]
+    found += [DoorRef()] * (8 if own else 0)
     for side in ("left", "right", "ahead"):
         if row in doors(house, DoorRef(side=side), state, facing, turn):
             found += [DoorRef(side=side, to=to), DoorRef(side=side, wide=wide)]
@@ -239,7 +243,11 @@ def choose_end(
     places: list[Move] = []
     if _first(middle(house, room)) == goal:
         places.append(Middle())
-    if house.kinds[room] == "corridor" and len(hops) > 1 and _first(end(house, room, facing)) == goal:
+    if (
+        house.kinds[room] == "corridor"
+        and len(hops) > 1
+        and _first(end(house, room, facing)) == goal
+    ):
         places.append(End())
     if places and dice.chance(15 if rows and places[0] == Middle() else 50):
         return dice.pick(places)

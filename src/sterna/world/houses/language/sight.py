@@ -109,7 +109,9 @@ def seen_from(rays: Rays, marks: Landmarks, eyes: Floats, storeys: Ints) -> Bool
     eye, point = np.nonzero(near[:, owner])
     instance = np.where(owner < marks.windows.start, owner + 1, 0)
     # Panes, doors and stairs belong to the building: what is met just before them is themselves.
-    free = rays.reach(eyes[eye], _nearer(eyes[eye], points[point], marks, owner[point]), instance[point])
+    free = rays.reach(
+        eyes[eye], _nearer(eyes[eye], points[point], marks, owner[point]), instance[point]
+    )
     hits = np.zeros((len(eyes), len(marks)), np.int64)
     np.add.at(hits, (eye, owner[point]), free)
     total = np.bincount(owner, minlength=len(marks))
@@ -130,29 +132,34 @@ def distances(eyes: Floats, boxes: Floats) -> Floats:
     return np.asarray(np.sqrt(np.square(np.maximum(apart, 0.0)).sum(-1)))
 
 
-def view_boxes(eye: Floats, boxes: Floats) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """Return (view, (x, y, width, height)) of each of the 36 views that shows boxes [n, 6].
+def view_boxes(eye: Floats, boxes: Floats, first: Ints) -> Ints:
+    """Return where each of the 36 views shows things, [36, T, 4]: (x, y, width, height).
 
-    Pixels of a 640 x 480 picture with 60 degrees from top to bottom; boxes are cut at the
-    picture's edges and at a plane 5 cm before the camera. What covers them does not count.
+    Thing t is `boxes[first[t] : first[t + 1]]` of [n, 6]. Pixels of a 640 x 480 picture with 60
+    degrees from top to bottom; all zero where it is not shown or smaller than 6 pixels a side.
+    Boxes are cut at the picture's edges and 5 cm before the camera; what covers them does not count.
     """
     ends = _edges(boxes - np.concatenate([eye, eye]))  # [edges, 2, 3]
-    out = []
+    out = np.zeros((VIEWS, len(first), 4), np.int64)
     for view in range(VIEWS):
-        box = _box(_turned(ends, view))
-        if box is not None:
-            out.append((view, box))
+        low, high = _shown(_turned(ends, view))
+        low = np.minimum.reduceat(low, first * 12)
+        high = np.maximum.reduceat(high, first * 12)
+        size = np.array([WIDTH, HEIGHT])
+        corner = np.rint(np.clip(low, 0, size)).astype(np.int64)
+        side = np.rint(np.clip(high, 0, size)).astype(np.int64) - corner
+        out[view] = np.where((side >= LEAST_SIDE).all(1)[:, None], np.hstack([corner, side]), 0)
     return out
 
 
 _PAIRS = np.array(
-    [(a, b) for a in range(8) for b in range(a + 1, 8) if bin(a ^ b).count("1") == 1]
-)
+    [(a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b).bit_count() == 1]
+)  # twelve edges of a box, as pairs of its corners
+_CORNERS = np.array([[(k >> a & 1) * 3 + a for a in range(3)] for k in range(8)])
 
 
 def _edges(boxes: Floats) -> Floats:
-    corner = np.array([[(k >> a & 1) * 3 + a for a in range(3)] for k in range(8)])
-    return np.asarray(boxes[:, corner][:, _PAIRS].reshape(-1, 2, 3))
+    return np.asarray(boxes[:, _CORNERS][:, _PAIRS].reshape(-1, 2, 3))
 
 
 def _turned(points: Floats, view: int) -> Floats:
@@ -164,20 +171,20 @@ def _turned(points: Floats, view: int) -> Floats:
     return np.stack([x * c - y * s, z * cos - flat * sin, flat * cos + z * sin], axis=-1)
 
 
-def _box(ends: Floats) -> tuple[int, int, int, int] | None:
+def _shown(ends: Floats) -> tuple[Floats, Floats]:
+    """Return the least and largest pixels (x, y) of edges [n, 2, 3], [n, 2] each.
+
+    An edge is cut where it comes nearer than 5 cm; one that lies behind that has no extent.
+    """
     a, b = ends[:, 0], ends[:, 1]
     deep = b[:, 2] - a[:, 2]
     t = (NEAR - a[:, 2]) / np.where(deep == 0, 1.0, deep)
     cut = a + (b - a) * t[:, None]
-    before_a, before_b = (a[:, 2] >= NEAR)[:, None], (b[:, 2] >= NEAR)[:, None]
-    shown = np.concatenate([np.where(before_a, a, cut), np.where(before_b, b, cut)])
-    shown = shown[np.concatenate([(before_a | before_b)[:, 0]] * 2)]
-    if not len(shown):
-        return None
-    x = WIDTH / 2 + FOCAL * shown[:, 0] / np.maximum(shown[:, 2], NEAR)
-    y = HEIGHT / 2 - FOCAL * shown[:, 1] / np.maximum(shown[:, 2], NEAR)
-    x0, x1 = (int(v) for v in np.rint(np.clip([x.min(), x.max()], 0, WIDTH)))
-    y0, y1 = (int(v) for v in np.rint(np.clip([y.min(), y.max()], 0, HEIGHT)))
-    if x1 - x0 < LEAST_SIDE or y1 - y0 < LEAST_SIDE:
-        return None
-    return x0, y0, x1 - x0, y1 - y0
+    before = ends[..., 2] >= NEAR
+    points = np.where(before[..., None], ends, cut[:, None])
+    ahead = np.maximum(points[..., 2], NEAR)
+    x = WIDTH / 2 + FOCAL * points[..., 0] / ahead
+    y = HEIGHT / 2 - FOCAL * points[..., 1] / ahead
+    pixels, any_before = np.stack([x, y], axis=-1), before.any(1)[:, None]
+    low, high = pixels.min(1), pixels.max(1)
+    return np.where(any_before, low, np.inf), np.where(any_before, high, -np.inf)

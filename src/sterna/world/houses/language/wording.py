@@ -21,11 +21,15 @@ from sterna.world.houses.language.meaning import (
 GO = [
     *rules(
         "(go|walk|head|step) through {door}",
-        "(exit|leave) through {door}",
+        "(exit|exit|leave) through {door}",
+        "(exit|go out) using {door}",
         "take {door}",
-        "enter {door:into}",
-        "(go|walk|step|head|continue|turn) into {door:into}",
-        "(leave|exit) the {at} through {door}",
+        "(enter|enter|enter) {door:into}",
+        "(go|walk|step|head|continue|turn|proceed) into {door:into}",
+        "(walk|go|continue) straight into {door:into}",
+        "make your way into {door:into}",
+        "(keep going|keep walking) until you (reach|get to|are in) {door:into}",
+        "(leave|exit|exit) the {at} through {door}",
         "(walk|go|head) out of the {at} through {door}",
         "(walk|go|head) out of the {at} into {door:into}",
         "(walk|go) through the {at} (into|to) {door:into}",
@@ -36,8 +40,8 @@ GO = [
         "(take a|make a) {turn} (through|and walk through) {door:plain}",
     ),
     *rules(
-        "(leave|exit) the {at}",
-        "(walk|go|head|step|come) out of the {at}",
+        "(leave|exit|exit|exit) the {at}",
+        "(walk|go|head|step|come|get) out of the {at}",
         "turn {turn} and (leave|exit|walk out of) the {at}",
         door=DoorRef(),
     ),
@@ -51,6 +55,8 @@ PASS = [
     *rules(
         "(walk|go|head|move|continue) past {mark}",
         "pass {mark}",
+        "(walk|continue) along past {mark}",
+        "keep (walking|going) until you (pass|have passed) {mark}",
         "(walk|go|head) past {mark} on (your|the) {side}",
         "pass {mark} on (your|the) {side}",
         "walk past {mark}, which (is|will be) on your {side}",
@@ -96,7 +102,8 @@ REACH = [
     *rules("(walk|go) to {mark:door}", where="in"),
 ]
 REACH_LAST = [
-    *rules("(stop|wait) (next to|beside|near|by) {mark}", where="beside"),
+    *rules("(stop|wait) (next to|beside|near|by|close to) {mark}", where="beside"),
+    *rules("(stop|wait) when you (reach|get to) {mark}", where="beside"),
     *rules("(walk|go) (over to|to) {mark} and (stop|wait there|stop there)", where="beside"),
     *rules("(stop|wait|stand) in front of {mark}", where="front"),
     *rules("walk until you are in front of {mark}", where="front"),
@@ -129,29 +136,45 @@ MID: dict[type[Move], list[Rule]] = {
 LAST: dict[type[Move], list[Rule]] = {**MID, Reach: REACH_LAST, Middle: MIDDLE_LAST}
 
 TURNS: dict[str, tuple[str, ...]] = {
-    "left": ("turn left", "take a left", "make a left", "go left", "turn to your left"),
-    "right": ("turn right", "take a right", "make a right", "go right", "turn to your right"),
-    "slightly left": ("turn slightly left", "bear left", "veer left", "take a slight left"),
-    "slightly right": ("turn slightly right", "bear right", "veer right", "take a slight right"),
-    "around": ("turn around", "turn all the way around", "turn around completely"),
+    "left": ("turn left",) * 6 + ("take a left", "make a left", "go left", "turn to your left",
+             "take a left turn", "hang a left"),
+    "right": ("turn right",) * 6 + ("take a right", "make a right", "go right",
+              "turn to your right", "take a right turn", "hang a right"),
+    "slightly left": ("turn slightly left", "bear left", "veer left", "take a slight left",
+                      "turn left slightly", "angle left"),
+    "slightly right": ("turn slightly right", "bear right", "veer right", "take a slight right",
+                       "turn right slightly", "angle right"),
+    "around": ("turn around",) * 3 + ("turn all the way around", "turn around completely",
+               "turn to face the other way"),
     "straight": ("go straight", "walk straight", "walk straight ahead", "continue straight",
-                 "walk forward", "go straight ahead", "move forward"),
+                 "walk forward", "go straight ahead", "move forward", "head straight ahead",
+                 "keep going straight"),
 }  # fmt: skip
 BEFORE = rules(
     "in the {at},",
     "once you are in the {at},",
     "once in the {at},",
     "when you are in the {at},",
-    "when you reach the {at},",
+    "when you (reach|get to) the {at},",
+    "after entering the {at},",
+    "from the {at},",
+    "now that you are in the {at},",
 )
-ALONG = rules("(walk|go|continue|head) down the {at}", "(walk|go|continue) along the {at}")
-ACROSS = rules("(walk|go) through the {at}", "(walk|go) across the {at}")
+ALONG = rules(
+    "(walk|go|continue|head) down the {at}",
+    "(walk|go|continue) along the {at}",
+    "follow the {at}",
+    "(proceed|keep going) down the {at}",
+)
+ACROSS = rules("(walk|go|pass) through the {at}", "(walk|go) across the {at}", "cross the {at}")
 STOPS = (
-    "stop", "stop there", "wait there", "wait", "stop here", "stand there", "that is where you stop",
+    "stop", "stop there", "wait there", "wait", "stop here", "wait here", "stay there",
+    "stop right there", "that is where you stop",
 )  # fmt: skip
 STOPS_BY: dict[str, tuple[str, ...]] = {
     "go": ("stop just inside", "stop as soon as you are through", "wait just inside",
-           "stop once you are inside", "stop right after you walk in"),
+           "stop once you are inside", "stop right after you walk in", "wait near the entrance",
+           "stop immediately after entering"),
     "up": ("stop at the top", "stop at the top of the stairs", "wait at the top"),
     "down": ("stop at the bottom", "stop at the bottom of the stairs", "wait at the bottom"),
     "landing": ("stop on the landing", "wait on the landing"),

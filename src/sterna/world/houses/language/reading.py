@@ -36,7 +36,8 @@ _PLACES = (*BEFORE, *ALONG, *ACROSS)
 def readings_of(text: str) -> list[Meaning]:
     """Return the meanings of a text, without repetitions; none if it is not of the grammar."""
     known: dict[tuple[int, str, str], list[Meaning]] = {}
-    return list(dict.fromkeys(_read(text.lower().replace("tv", "TV"), 0, "", "", known)))
+    found = _read(text.lower().replace("tv", "TV"), 0, "", "", known)
+    return [meaning for meaning in dict.fromkeys(found) if meaning]
 
 
 def parse(text: str) -> Meaning:

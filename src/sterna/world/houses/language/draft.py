@@ -83,7 +83,7 @@ class _Draft:
     def _pass(self, until: int) -> None:
         """Say what is passed before a viewpoint of the path, if there is something."""
         hops = until - self.at
-        chance = (42, 14, 6, 3)[min(3, self.passes + max(0, len(self.steps) - 2))]
+        chance = (30, 10, 5, 2)[min(3, self.passes + max(0, len(self.steps) - 2))]
         if hops < 1 or not self.dice.chance(chance if hops > 1 else chance // 2):
             return
         found = choose_pass(
@@ -101,7 +101,9 @@ class _Draft:
         if door == self.state.door and len(hop) < 2:
             return False
         turn = self._turn(hop)
-        ref = choose_door(self.house, self.state, self.facing(self.state), turn, row, self.dice, self.detail)
+        ref = choose_door(
+            self.house, self.state, self.facing(self.state), turn, row, self.dice, self.detail
+        )
         if ref is None:
             return False
         room = self.house.beyond(door, self.state.room)
@@ -117,7 +119,9 @@ class _Draft:
         up = bool(floor[self.path[end]] > floor[self.path[until]])
         landing = bool(storey[self.path[end]] < 0)
         room = self.house.rooms[self.path[end]][0]
-        self._add(Climb(up=up, landing=landing), end, self._turn(self.path[self.at : end + 1]), room=room)
+        self._add(
+            Climb(up=up, landing=landing), end, self._turn(self.path[self.at : end + 1]), room=room
+        )
         return True
 
     def _finish(self) -> bool:
@@ -125,7 +129,12 @@ class _Draft:
         if end - self.at > 1:
             self._pass(end - 1)
         move = choose_end(
-            self.house, self.state, self.facing(self.state), self.path[self.at :], self.dice, self.detail
+            self.house,
+            self.state,
+            self.facing(self.state),
+            self.path[self.at :],
+            self.dice,
+            self.detail,
         )
         if move is None:
             return False
@@ -136,7 +145,12 @@ class _Draft:
         """Add what there is at the end of a path that ends behind a door or on stairs."""
         if self.dice.chance(30 if self.detail == 0 else 70):
             move = choose_end(
-                self.house, self.state, self.facing(self.state), self.path[-1:], self.dice, self.detail
+                self.house,
+                self.state,
+                self.facing(self.state),
+                self.path[-1:],
+                self.dice,
+                self.detail,
             )
             if move is not None:
                 self.steps.append(Step(move=move))
@@ -184,5 +198,5 @@ class _Draft:
             return True
         new = bool(self.steps) and isinstance(self.steps[-1].move, Go | Climb)
         if isinstance(move, Go) and not self.steps:
-            return self.dice.chance(35)
+            return self.dice.chance(20)
         return new and self.dice.chance((20, 30, 50)[self.detail])
