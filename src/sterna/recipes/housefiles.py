@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sterna.data.boxes import Boxes, SeenObject
 from sterna.data.episodes import Episode
 from sterna.data.r2r import write_r2r
 from sterna.data.vlnce import Trajectory, write_trajectories, write_vlnce
@@ -21,8 +23,9 @@ from sterna.world.follower import follow
 from sterna.world.frames import Action, Vec3, turned
 from sterna.world.geometry import Floats
 from sterna.world.graph import NavGraph
-from sterna.world.houses.language.episodes import Described
+from sterna.world.houses.language import Described, HouseMap, Sent, object_boxes
 from sterna.world.houses.viewpoints import Viewpoints
+from sterna.world.houses.words import name_vectors
 from sterna.world.space import Space
 
 GOAL_RADIUS = 3.0  # metres, VLN-CE's
@@ -75,6 +78,56 @@ def r2r_episodes(
         for number, one in enumerate(described)
         for wording, text in enumerate(one.instructions)
     ]
+
+
+def reverie_episodes(
+    graph: NavGraph, sent: Sequence[Sent], first: int, split: str
+) -> list[Episode]:
+    """Return REVERIE's episodes of errands, one an instruction; path ids begin at `first`."""
+    return [
+        Episode(
+            instr_id=f"{first + number}_{one.thing}_{wording}",
+            scan=graph.scan,
+            path=tuple(graph.viewpoints[node] for node in one.path),
+            heading=round(one.heading * TWELFTH, 6),
+            instruction=text,
+            path_id=first + number,
+            distance=one.distance,
+            split=split,
+            object_id=one.thing,
+        )
+        for number, one in enumerate(sent)
+        for wording, text in enumerate(one.instructions)
+    ]
+
+
+def boxes_of(house: HouseMap) -> Boxes:
+    """Return what every viewpoint has in sight within 3 m, by view, as REVERIE's box files."""
+    graph, things = house.graph, house.house.things
+    return Boxes(
+        {
+            (graph.scan, viewpoint): [
+                SeenObject(
+                    object_id=thing,
+                    name=things[thing].kind.replace(" ", "#"),
+                    views=tuple(view for view, _ in seen),
+                    boxes=tuple(box for _, box in seen),
+                )
+                for thing, seen in sorted(object_boxes(house, node).items())
+            ]
+            for node, viewpoint in enumerate(graph.viewpoints)
+        }
+    )
+
+
+class ThingWords:
+    """Embeds the name of a kind of thing as instructions' words are; see `houses.words`."""
+
+    name, digest = "words of houses", "words of houses"
+
+    def encode(self, sentences: Sequence[str], /) -> NDArray[np.float32]:
+        """Return vectors [n, 128] of names."""
+        return name_vectors(sentences)
 
 
 def continuous_episodes(

@@ -24,16 +24,27 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from tqdm import tqdm
 
+from sterna.data.boxes import read_boxes, write_boxes
+from sterna.data.objects import named_objects, write_objects
+from sterna.data.reverie import write_reverie
 from sterna.data.viewfile import camera_angles, write_views
 from sterna.errors import InputError
 from sterna.files import read_json, write_bytes, write_json, write_text
 from sterna.models.encoder import Encoder, load_encoder
 from sterna.recipes.encoder import EncoderConfig, draw_samples, encode_house, train_encoder
-from sterna.recipes.housefiles import PER_HOUSE, Part, connectivity, r2r_episodes
+from sterna.recipes.housefiles import (
+    PER_HOUSE,
+    Part,
+    ThingWords,
+    boxes_of,
+    connectivity,
+    r2r_episodes,
+    reverie_episodes,
+)
 from sterna.world.houses import make_house, scan_of
 from sterna.world.houses.ground import ground_of
-from sterna.world.houses.language.episodes import make_episodes
-from sterna.world.houses.language.map import HouseMap
+from sterna.world.houses.language import HouseMap, make_episodes, make_errands
+from sterna.world.houses.language.vocabulary import vocabulary
 from sterna.world.houses.oracle import Oracle
 from sterna.world.houses.viewpoints import place_viewpoints
 from sterna.world.houses.words import word_vectors
@@ -41,16 +52,19 @@ from sterna.world.houses.words import word_vectors
 FINISHED = "houses.json"
 """What was asked for, and the digest of every house; written last."""
 PARTS = ".parts"
-VIEWS_FILE, FEATURES = "views.npy", "houses"
+VIEWS_FILE, FEATURES, OBJECTS, BOXES = "views.npy", "houses", "house_objects", "BBoxes.json"
 OURS, ORACLE = "ours", "oracle"
 ENCODER, BASE_RATES = "encoder", "base.npy"
 ENCODER_HOUSES = 60  # training houses that the encoder looks at, at most
 HELD_OUT = (950_000, 950_004)  # seeds of the houses it is scored on
-VOCABULARY = 640  # words of a tokenizer: all of the grammar, and room for more
+VOCABULARY = 512  # words of a tokenizer: all of the grammar, and room for more
 UNSEEN = 500_000  # seeds of unseen houses begin here: the same ones for any number of others
 VLNCE = "vlnce/R2R_VLNCE_v1-3"
 SPLITS = ("train", "val_seen", "val_unseen")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+_COUNTS = ("paths", "seen_paths", "unseen_paths", "errands", "seen_errands", "unseen_errands")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +83,12 @@ class HousesConfig:
     """Further paths of each training house, for val_seen."""
     unseen_paths: int = 40
     """Paths of each unseen house."""
+    errands: int = 24
+    """REVERIE's kind: things to go and act on in each training house, three wordings each."""
+    seen_errands: int = 4
+    """Further errands of each training house, for val_seen."""
+    unseen_errands: int = 24
+    """Errands of each unseen house."""
     continuous: bool = True
     """Also write VLN-CE's files, with reference trajectories."""
     encoder: str = OURS
@@ -77,11 +97,11 @@ class HousesConfig:
     name."""
 
     def __post_init__(self) -> None:
-        for name in ("train", "val_unseen", "paths", "seen_paths", "unseen_paths"):
+        for name in (*_COUNTS, "train", "val_unseen"):
             if getattr(self, name) < 1:
                 raise InputError(f"houses: {name} is at least 1, found {getattr(self, name)}")
-        if max(self.paths + self.seen_paths, self.unseen_paths) > PER_HOUSE:
-            raise InputError(f"houses: at most {PER_HOUSE} paths a house")
+        if sum(getattr(self, name) for name in _COUNTS) > PER_HOUSE:
+            raise InputError(f"houses: at most {PER_HOUSE} paths and errands a house")
         if self.seed < 0 or self.train + self.val_unseen > UNSEEN:
             raise InputError(f"houses: seed from 0 up and at most {UNSEEN} houses, please")
 
@@ -227,24 +247,33 @@ def make_part(config: HousesConfig, folder: Path, seed: int) -> None:
     viewpoints = place_viewpoints(house, ground)
     part = folder / f"{scan_of(seed)}.tmp"
     write_json(part / "connectivity.json", connectivity(viewpoints), indent=None)
-    unseen = seed in config.unseen_seeds
-    counts = (
-        {"val_unseen": config.unseen_paths}
-        if unseen
-        else {"train": config.paths, "val_seen": config.seen_paths}
-    )
-    described = make_episodes(HouseMap(house, viewpoints), sum(counts.values()))
-    first = 0
-    for split, count in counts.items():
-        chosen = described[first : first + count]
-        start = _path_id(config, seed) + first
-        episodes = r2r_episodes(viewpoints.graph, chosen, start, split)
-        Part(folder=part, split=split).write(
-            viewpoints, ground if config.continuous else None, episodes
-        )
-        first += count
+    known = HouseMap(house, viewpoints)
+    paths, errands = _counts(config, seed)
+    described = make_episodes(known, sum(paths.values()))
+    sent = make_errands(known, sum(errands.values()))
+    first = _path_id(config, seed)
+    for split in paths:
+        one = Part(folder=part, split=split)
+        chosen, described = described[: paths[split]], described[paths[split] :]
+        walks = r2r_episodes(viewpoints.graph, chosen, first, split)
+        one.write(viewpoints, ground if config.continuous else None, walks)
+        first += len(chosen)
+        asked, sent = sent[: errands[split]], sent[errands[split] :]
+        write_reverie(one.reverie, reverie_episodes(viewpoints.graph, asked, first, split))
+        first += len(asked)
+    write_boxes(part / BOXES, boxes_of(known))
     write_json(part / "house.json", {"seed": seed, "digest": house.digest()})
     part.rename(folder / scan_of(seed))
+
+
+def _counts(config: HousesConfig, seed: int) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many paths and errands of a house go to each split."""
+    if seed in config.unseen_seeds:
+        return {"val_unseen": config.unseen_paths}, {"val_unseen": config.unseen_errands}
+    return (
+        {"train": config.paths, "val_seen": config.seen_paths},
+        {"train": config.errands, "val_seen": config.seen_errands},
+    )
 
 
 def _path_id(config: HousesConfig, seed: int) -> int:
@@ -271,12 +300,19 @@ def _join(config: HousesConfig, out: Path, seeds: Sequence[int]) -> None:
         there = [part for part in parts if part.r2r.is_file()]
         rows = [entry for part in there for entry in read_json(part.r2r)]
         write_json(out / "r2r" / f"R2R_{split}.json", rows)
+        asked = [entry for part in there for entry in read_json(part.reverie)]
+        write_json(out / "reverie" / f"REVERIE_{split}.json", asked)
         if config.continuous:
             _join_continuous(out / VLNCE / split, split, there)
     encoder = open_encoder(config, out)
     attrs: dict[str, str | int | float] = {"source": encoder.name, "digest": encoder.digest}
     write_features(out / "features" / f"{FEATURES}.hdf5", folders, attrs)
     write_words(out)
+    boxes = {key: value for folder in folders for key, value in read_json(folder / BOXES).items()}
+    write_json(out / "reverie" / BOXES, boxes, indent=None)
+    seen, scans = read_boxes(out / "reverie" / BOXES), [folder.name for folder in folders]
+    objects = named_objects(seen, ThingWords(), scans)
+    write_objects(out / "features" / f"{OBJECTS}.hdf5", objects)
     houses = {folder.name: read_json(folder / "house.json") for folder in folders}
     write_json(out / FINISHED, {"config": asdict(config), "houses": houses})
 
@@ -304,32 +340,26 @@ def write_features(
 
 
 def write_words(out: Path) -> None:
-    """Write the words of the instructions: a tokenizer, and vectors that views are made of too."""
-    texts = [
-        text
-        for split in SPLITS
-        for entry in read_json(out / "r2r" / f"R2R_{split}.json")
-        for text in entry["instructions"]
-    ]
-    tokenizer = word_tokenizer(texts)
+    """Write the words of instructions: a tokenizer, and vectors that views are made of too."""
+    words = tokenizer_words()
+    tokenizer = word_tokenizer(words)
     write_text(out / "tokenizer.json", tokenizer.to_str(pretty=True) + "\n")
-    words = [word for word, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
     _save(out / "words.npy", word_vectors(words))
 
 
-def word_tokenizer(texts: Iterable[str]) -> Tokenizer:
-    """Return a tokenizer of whole words: ``[CLS] words [SEP]``, 0 is padding; words sorted."""
-    splitter = pre_tokenizers.Whitespace()
-    found = {word for text in texts for word, _ in splitter.pre_tokenize_str(text.lower())}
-    words = [*SPECIAL, *sorted(found)]
-    if len(words) > VOCABULARY:
-        raise InputError(f"houses: {len(words)} words, there is room for {VOCABULARY}")
-    words += [f"[unused{i}]" for i in range(VOCABULARY - len(words))]
-    vocabulary = {word: i for i, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+def tokenizer_words() -> list[str]:
+    """Return the words by id: the same for all houses, so that policies move between folders."""
+    words = [*SPECIAL, *vocabulary()]
+    return words + [f"[unused{i}]" for i in range(VOCABULARY - len(words))]
+
+
+def word_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """Return a tokenizer of whole words: ``[CLS] words [SEP]``, 0 is padding."""
+    ids = {word: i for i, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = splitter
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[(w, vocabulary[w]) for w in ("[CLS]", "[SEP]")]
+        single="[CLS] $A [SEP]", special_tokens=[(w, ids[w]) for w in ("[CLS]", "[SEP]")]
     )
     return tokenizer
