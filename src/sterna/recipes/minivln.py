@@ -387,6 +387,21 @@ def stages(name: str, options: Options) -> Study:
     return _finish(name, build, arms, pairs, ("both", "teacher"))
 
 
+def story(name: str, options: Options) -> Study:
+    """The quickstart's table: floors, a blind teacher, the teacher, a student alone and taught."""
+    build = _Minivln(options)
+    arms = [
+        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name=FAR, label="random far node", folders=(FAR,)),
+        replace(_teacher_arm(build, blind=True), label="teacher, blind"),
+        _teacher_arm(build),
+        replace(_student_arm(build, _NONE), label="student, alone"),
+        replace(_student_arm(build, _BOTH), label="student, distilled"),
+    ]
+    pairs = (("both", "none"), ("both", "teacher"), ("teacher", "blind"))
+    return _finish(name, build, arms, pairs, ("both", "teacher"))
+
+
 def losses(name: str, options: Options) -> Study:
     """Table IV: which of stage 2's terms are heard."""
     return _table(_LOSSES, name, options)

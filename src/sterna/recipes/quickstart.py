@@ -1,155 +1,146 @@
-"""The main job in one command: a small teacher, a student alone, a distilled student, a table."""
+"""The whole story in one command: houses, a teacher, its student, the controls, one page.
+
+Every stage resumes; what is finished is not repeated.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from sterna import __version__
 from sterna.data.layout import Layout
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
-from sterna.metrics import Result, paired_difference
-from sterna.recipes.config import DistillRun, TrainConfig
-from sterna.recipes.evaluation import run_eval
-from sterna.recipes.pictures import show_episode
-from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
-from sterna.recipes.runs import train
-from sterna.recipes.toyreverie import write_toy_reverie
-from sterna.train.loop import LoopConfig
+from sterna.metrics import Result, read_result
+from sterna.recipes.housepictures import HousePictures
+from sterna.recipes.makehouses import FINISHED, HousesConfig, make_houses
+from sterna.recipes.minivln import story
+from sterna.recipes.report import (
+    COLOURS,
+    COLUMNS,
+    NoPictures,
+    Pictures,
+    Walker,
+    curve,
+    score_row,
+    shown_episodes,
+)
+from sterna.recipes.study import RANDOM, Options, Study, run_study
+from sterna.show.report import Report, write_report
 
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a results table."""
-
-    name: str
-    result: Result
-    folder: Path
+MINUTES = 10.0
+"""What the recipes of houses are made for, on two cores."""
+R2R_MINUTES = 150.0
+"""What the recipes of text observations would take there."""
+HOUSES = HousesConfig(
+    train=40,
+    val_unseen=10,
+    paths=60,
+    seen_paths=5,
+    unseen_paths=40,
+    errands=1,
+    seen_errands=1,
+    unseen_errands=1,
+    continuous=False,
+)
+SHOWN = 6  # episodes on the page
+NEAR = 1.5  # metres: a stricter success beside the field's 3 m
 
 
 def quickstart(
-    data: Path | None, out: Path, *, toy: bool, seed: int, threads: int | None
+    data: Path | None,
+    out: Path,
+    *,
+    minutes: float = MINUTES,
+    seed: int = 0,
+    workers: int | None = None,
+    houses: HousesConfig = HOUSES,
 ) -> tuple[str, dict[str, Any]]:
-    """Run the whole story and return its table as text and as JSON values.
+    """Run the whole story; return its table as text and as JSON values.
 
-    On R2R with text observations where `data` holds both, else on generated houses. Every stage
-    resumes; a finished one is not repeated. Progress goes to standard error; beside the table the
-    run folder gets a picture of one episode that the distilled student walked.
+    On houses, or on R2R with text observations where `data` names a folder that holds both.
+    `minutes` scales trainings and the number of houses. Progress goes to standard error. The
+    run folder gets ``report.html``, ``results.json`` and ``results.txt``.
     """
-    root = None if toy or data is None else quickstart_root(data)
-    where = "R2R, text observations" if root else "generated toy houses"
-    teacher, student = _recipes(bool(root), seed)
-    if root is None:
-        root = toy_data(out, seed)
-    alone = replace(student, distill=replace(student.distill, weight=0.0))
-    taught = replace(student, teacher=out / "teacher" / "best")
-    plan = {"teacher": teacher, "student-alone": alone, "student-distilled": taught}
-    rows = []
-    for number, (name, config) in enumerate(plan.items(), 1):
-        folder = out / name
-        _tell(f"{number}/{len(plan)} {name}: {config.loop.iterations} iterations on {where}")
-        train(config, root, folder, threads=threads)
-        result = run_eval(folder, root, "val_unseen", out=folder / "eval")
-        rows.append(Row(name=name, result=result, folder=folder))
-    episode = _some_episode(rows)
-    picture = out / "episode.png"
-    show_episode(root, episode, "val_unseen", [picture], policy=rows[-1].folder)
-    gain = paired_difference(rows[2].result, rows[1].result)["SR"]
-    title = f"{where}, val_unseen, weights selected on val_seen, seed {seed}"
-    text = "\n".join(
-        [
-            title,
-            table(rows),
-            f"distilled minus alone, paired by episode: {100 * gain.mean:+.1f} SR "
-            f"(s.e. by path {100 * (gain.path_error or 0):.1f})",
-            f"runs: {out}; a walk of the distilled student: {picture}",
-            f"next: sterna show {episode} --data {root} --policy {rows[-1].folder} --out walk.svg",
-        ]
-    )
-    values = {
-        "title": title,
-        "rows": [row_values(row) for row in rows],
-        "picture": str(picture),
+    if not minutes > 0:
+        raise InputError(f"quickstart: --minutes must be positive, found {minutes}")
+    started, many = time.monotonic(), workers or os.cpu_count() or 1
+    study, root = _prepare(data, out, minutes, seed, many, houses)
+    _together(study, root, out, many)
+    _, values = run_study(study, root, out, threads=1)
+    results = {
+        arm.name: read_result(out / arm.folders[0] / "eval" / "result_val_unseen.json")
+        for arm in study.arms
     }
+    for row in values["rows"]:
+        row["SR_1.5m"] = within(results[row["name"]], NEAR)
+    values["seed"] = seed
+    title = f"{_where(data)}, val_unseen, weights selected on val_seen, seed {seed}"
+    page = _page(study, root, out, results, title, data)
+    text = "\n".join([title, table(values["rows"]), *_sentences(values), f"page: {page}"])
     write_json(out / "results.json", values)
     write_text(out / "results.txt", text + "\n")
+    _tell(f"done in {(time.monotonic() - started) / 60:.1f} minutes")
     return text, values
 
 
-def toy_data(out: Path, seed: int = 0) -> Path:
-    """Return the data folder of generated houses in a run folder, written if it is not there."""
-    root = out / "toy-data"
-    if not (root / "reverie" / "REVERIE_test.json").is_file():  # what is written last
-        write_toy_reverie(root, seed, train_scans=12, unseen_scans=4, paths=60)
-    return root
+def _where(data: Path | None) -> str:
+    return "houses from seeds" if data is None else "R2R, text observations"
 
 
-def quickstart_root(data: Path) -> Path | None:
-    """Return `data` if it holds R2R with graphs and text observations, else None."""
+def _prepare(
+    data: Path | None,
+    out: Path,
+    minutes: float,
+    seed: int,
+    workers: int,
+    houses: HousesConfig,
+) -> tuple[Study, Path]:
+    if data is not None:
+        check_r2r(data)
+        options = Options(out=out, seeds=(seed,), scale="text", share=minutes / R2R_MINUTES)
+        return story("quickstart", options), data
+    share, root = minutes / MINUTES, out / "houses"
+    asked = replace(houses, train=max(1, round(min(share, 3.0) * houses.train)))
+    _tell(f"1/3 houses: {asked.train} to learn in, {asked.val_unseen} that nobody has seen")
+    if not (root / FINISHED).is_file():
+        make_houses(asked, root, workers=workers)
+    return story("quickstart", Options(out=out, seeds=(seed,), scale="houses", share=share)), root
+
+
+def check_r2r(data: Path) -> None:
+    """Raise `InputError` unless a data folder holds R2R with graphs and text observations."""
     layout = Layout(data)
+    for split in ("train", "val_seen", "val_unseen"):
+        layout.annotations("r2r", split)
+    assert layout.connectivity and layout.textobs
+
+
+def _together(study: Study, root: Path, out: Path, workers: int) -> None:
+    """Let so many processes, this one among them, share the steps of a study."""
+    _tell(f"2/3 teacher, student, controls: {workers} at a time")
+    context = multiprocessing.get_context("spawn")
+    job = (study.name, _options_of(study), root, out)
+    helpers = [context.Process(target=_help, args=job) for _ in range(workers - 1)]
+    for helper in helpers:
+        helper.start()
     try:
-        for split in ("train", "val_seen", "val_unseen"):
-            layout.annotations("r2r", split)
-        assert layout.connectivity and layout.textobs
-    except InputError:
-        return None
-    return data
-
-
-def _recipes(real: bool, seed: int) -> tuple[TrainConfig, DistillRun]:
-    teacher, student = (text_teacher(), text_student()) if real else (toy_teacher(), toy_student())
-    if real:
-        student = replace(student, distill=replace(student.distill, lessons=100))
-    return (
-        replace(teacher, loop=_shortened(teacher.loop, real, seed)),
-        replace(student, loop=_shortened(student.loop, real, seed)),
-    )
-
-
-def _shortened(loop: LoopConfig, real: bool, seed: int) -> LoopConfig:
-    """Cut R2R to minutes on two cores: the recipes' own lengths take an hour a run."""
-    if real:
-        loop = replace(loop, iterations=240, warm_start=80, eval_every=120)
-    return replace(loop, seed=seed)
+        torch.set_num_threads(1)
+        run_study(study, root, out, threads=1)
+    finally:
+        for helper in helpers:
+            helper.join()
 
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _some_episode(rows: Sequence[Row]) -> str:
-    """Name an episode to draw: the first success of the last row, else its first."""
-    table_ = rows[-1].result.per_episode or {}
-    return str(table_["instr_id"][int(np.argmax(table_["SR"]))])
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Render results as a text table: percent and metres, standard errors clustered by path."""
-    head = f"{'':<20}{'parameters':>12}{'SR':>14}{'SPL':>14}{'OSR':>8}{'NE':>8}{'TL':>8}"
-    return "\n".join([head, *(_line(row) for row in rows)])
-
-
-def _line(row: Row) -> str:
-    scores = row.result.scores
-
-    def rate(name: str) -> str:
-        score = scores[name]
-        return f"{100 * score.mean:.1f} ± {100 * (score.path_error or 0):.1f}"
-
-    parameters = int(row.result.cost["parameters"])
-    return (
-        f"{row.name:<20}{parameters:>12,}{rate('SR'):>14}{rate('SPL'):>14}"
-        f"{100 * scores['OSR'].mean:>8.1f}{scores['NE'].mean:>8.2f}{scores['TL'].mean:>8.2f}"
-    )
-
-
-def row_values(row: Row) -> dict[str, Any]:
-    """Return a row as JSON values (without the per-episode table)."""
-    values = row.result.to_dict()
-    values.pop("per_episode", None)
-    return {"name": row.name, **values}

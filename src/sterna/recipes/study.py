@@ -44,14 +44,15 @@ Config = TrainConfig | PretrainRun
 class Options:
     """What a study is asked for.
 
-    `views`, `iterations` override the recipes'; `given` are saved policies in place of trainings
-    (``teacher``, ``teacher-pretrained``).
+    `views`, `iterations` override the recipes'; `share` multiplies the recipes' iterations; `given`
+    are saved policies in place of trainings (``teacher``, ``teacher-pretrained``).
     """
 
     out: Path
     seeds: tuple[int, ...] = (0, 1, 2)
     views: str | None = None
     iterations: int | None = None
+    share: float = 1.0
     scale: str = "text"
     given: Mapping[str, Path] = field(default_factory=dict)
 
@@ -59,10 +60,15 @@ class Options:
 def sized(config: Any, options: Options, seed: int) -> Any:
     """Return a run's configuration with the seed, length and views that a study is asked for."""
     loop, data = replace(config.loop, seed=seed), config.data
-    if options.iterations is not None:
-        share = loop.warm_start / loop.iterations
+    wanted = options.iterations or max(1, round(options.share * loop.iterations))
+    if wanted != loop.iterations:
+        share = wanted / loop.iterations
+        evaluated = loop.eval_every if options.share == 1 else max(1, round(share * loop.eval_every))
         loop = replace(
-            loop, iterations=options.iterations, warm_start=round(share * options.iterations)
+            loop,
+            iterations=wanted,
+            warm_start=round(share * loop.warm_start),
+            eval_every=evaluated,
         )
     return replace(config, loop=loop, data=replace(data, views=options.views or data.views))
 
