@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import lru_cache
+
 from sterna.errors import InputError
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.grammar import Fields, Rule, covers, say
