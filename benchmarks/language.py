@@ -110,7 +110,7 @@ def main() -> None:
     print(f"{'':<16}" + "".join(f"{name:>18}" for name in table))
     for key in next(iter(table.values())):
         if not isinstance(next(iter(table.values()))[key], dict):
-            print(f"{key:<16}" + "".join(f"{str(row[key]):>18}" for row in table.values()))
+            print(f"{key:<16}" + "".join(f"{row[key]!s:>18}" for row in table.values()))
     for key in ("verbs", "ways", "rooms", "things"):
         for name, row in table.items():
             print(f"{key}, {name}: " + ", ".join(f"{w} {n}" for w, n in row[key].items()))

@@ -35,7 +35,8 @@ class TransformersEncoder:
                 f"encoder {name!r}: needs the transformers library; pip install 'sterna[vlm]'"
             ) from error
         try:
-            settings = AutoImageProcessor.from_pretrained(name, use_fast=False)
+            reader: Any = AutoImageProcessor
+            settings = reader.from_pretrained(name, use_fast=False)
             model = AutoModel.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0][:160]
@@ -68,13 +69,14 @@ class TransformersEncoder:
         x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
         x = (x - self._mean) / self._deviation
         if hasattr(self._model, "get_image_features"):
-            out = self._model.get_image_features(pixel_values=x)
+            out: Any = self._model.get_image_features(pixel_values=x)
         else:
             out = self._model(pixel_values=x)
         if not isinstance(out, Tensor):
             pooled = getattr(out, "pooler_output", None)
             out = out.last_hidden_state.flatten(2).mean(1) if pooled is None else pooled
-        return out.flatten(1)
+        features: Tensor = out.flatten(1)
+        return features
 
 
 def _pixels(settings: Any) -> tuple[int, int]:

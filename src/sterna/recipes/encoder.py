@@ -145,7 +145,7 @@ def _fit(config: EncoderConfig, sample: Sample) -> ViewNet:
         rooms=len(ROOMS),
         named=tuple(THING_CLASSES.tolist()),
     )
-    net = ViewNet(sizes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net: ViewNet = ViewNet(sizes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _expect(net, sample)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=config.weight_decay)
     steps = config.epochs * max(1, len(sample.pictures) // config.batch_size)
@@ -158,7 +158,7 @@ def _fit(config: EncoderConfig, sample: Sample) -> ViewNet:
     for number, rows in enumerate(bar):
         loss = _loss(net, sample, rows, config.precision, mirrored=bool(number % 2))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         schedule.step()
@@ -197,7 +197,7 @@ def _loss(
     def target(counts: NDArray[np.uint8]) -> Tensor:
         share = torch.from_numpy(counts[rows]).float()
         if mirrored:
-            share = share.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+            share = share.view(len(share), side, side, -1).flip(2).flatten(1, 2)
         return share / share.sum(-1, keepdim=True)
 
     with torch.autocast("cpu", DTYPES[precision], enabled=precision != "fp32"):

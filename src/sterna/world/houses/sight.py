@@ -49,7 +49,7 @@ def _crossed(start: Ints, end: Ints, boxes: Ints) -> Bools:
     """
     enter, leave = np.zeros(1, np.int64), np.ones(1, np.int64)
     over, under = np.ones(1, np.int64), np.ones(1, np.int64)  # denominators of enter and leave
-    empty = np.zeros((len(start), len(boxes)), bool)
+    empty: Bools = np.zeros((len(start), len(boxes)), bool)
     for axis in range(3):
         way = end[:, axis] - start[:, axis]
         size = np.abs(way)[:, None]
@@ -64,7 +64,7 @@ def _crossed(start: Ints, end: Ints, boxes: Ints) -> Bools:
         sooner = ~still & (high * under < leave * size)
         leave, under = np.where(sooner, high, leave), np.where(sooner, size, under)
     inside = ~empty & (enter * under < leave * over)
-    crossed: Bools = inside.any(1)
+    crossed: Bools = np.any(inside, axis=1)
     return crossed
 
 

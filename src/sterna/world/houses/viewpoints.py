@@ -172,7 +172,12 @@ def _at_door(dice: Dice, floor: _Floor, door: Door) -> None:
     dx, dy = (0, ASIDE) if door.axis == "x" else (ASIDE, 0)
     for side in (-1, 1):
         place = (x + side * dx, y + side * dy)
-        beside = floor.nearest(place, level & np.isin(floor.room, door.rooms) & (floor.clear > 1))
+        beside = floor.nearest(
+            place,
+            level
+            & np.isin(floor.room, [r for r in door.rooms if r is not None])
+            & (floor.clear > 1),
+        )
         if beside is None:
             continue
         room = int(floor.room[beside])
@@ -202,7 +207,8 @@ def _in_room(dice: Dice, floor: _Floor, room: int) -> None:
 
 
 def _beyond(floor: _Floor, cells: Ints, spot: Ints) -> Ints:
-    return cells[np.square(floor.cells[cells] - spot).sum(1) > SPACING**2]
+    far: Bools = np.square(floor.cells[cells] - spot).sum(1) > SPACING**2
+    return cells[far]
 
 
 def _connect(house: House, space: Space, floor: _Floor, height: int) -> tuple[Ints, Bools]:

@@ -11,6 +11,7 @@ machine, and orthogonal to each other among the first `size` words.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,10 +74,10 @@ def _vector(word: str, size: int) -> NDArray[np.float64]:
         return np.zeros(size)
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         if form in _ROW:
-            return _signs(_ROW[form], size) / np.sqrt(size)
+            return _signs(_ROW[form], size) / math.sqrt(size)
     bits = b"".join(hashlib.sha256(f"{word}/{i}".encode()).digest() for i in range(-(-size // 256)))
-    signs = 1.0 - 2.0 * np.unpackbits(np.frombuffer(bits, np.uint8))[:size]
-    return UNSEEN * signs / np.sqrt(size)
+    signs = np.unpackbits(np.frombuffer(bits, np.uint8))[:size].astype(np.float64)
+    return (1.0 - 2.0 * signs) * (UNSEEN / math.sqrt(size))
 
 
 def _signs(row: int, size: int) -> NDArray[np.float64]:
@@ -92,7 +93,7 @@ def _signs(row: int, size: int) -> NDArray[np.float64]:
         parity += (column >> bit) & (row >> bit) & 1
     for bit in range(0, size.bit_length() - 2, 2) if turn else ():
         parity += (column >> bit) & (column >> (bit + 1)) & 1
-    return 1.0 - 2.0 * (parity % 2)
+    return 1.0 - 2.0 * (parity % 2).astype(np.float64)
 
 
 def name_vectors(names: Sequence[str], size: int = SIZE) -> Numbers:
@@ -101,7 +102,9 @@ def name_vectors(names: Sequence[str], size: int = SIZE) -> Numbers:
         word_vectors([word for word in name.split() if word != "of"], size).sum(0) for name in names
     ]
     table = np.array(rows, np.float64)
-    return (table / np.linalg.norm(table, axis=1, keepdims=True)).astype(np.float32)
+    length = np.sqrt(np.square(table).sum(1, keepdims=True))
+    out: Numbers = (table / length).astype(np.float32)
+    return out
 
 
 def view_features(probabilities: Numbers, base: Numbers, size: int = SIZE) -> Numbers:

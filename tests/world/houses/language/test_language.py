@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_paths_are_those_of_r2r() -> None:
             path = episode.path
             assert 5 <= len(path) <= 7 and episode.distance >= 5
             assert episode.distance == pytest.approx(graph.distances[path[0], path[-1]], abs=0.006)
-            assert all(graph.has_edge(u, v) for u, v in zip(path, path[1:], strict=False))
+            assert all(graph.has_edge(u, v) for u, v in pairwise(path))
             assert 0 <= episode.heading < 12
             ends.add((path[0], path[-1]))
         assert len(ends) == len(episodes(seed))
@@ -93,7 +94,7 @@ def _digest(made: list[Described]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-DIGESTS = {0: "", 2: ""}
+DIGESTS = {0: "f79062f61fcc7313", 2: "2befc281c02a4d63"}
 
 
 def test_text_is_english() -> None:
@@ -144,7 +145,7 @@ def test_corrupted_meanings_are_found_out() -> None:
                     caught[kind][1] += 1
     for kind, (seen, total) in caught.items():
         assert total >= 3, (kind, total)
-        assert seen >= (0.6 if kind != "stairs" else 1) * total, (kind, seen, total)
+        assert seen >= 0.85 * total, (kind, seen, total)
 
 
 SWAP = {"left": "right", "right": "left", "slightly left": "slightly right",
@@ -152,7 +153,7 @@ SWAP = {"left": "right", "right": "left", "slightly left": "slightly right",
 
 
 def corrupted(house: HouseMap, meaning: Meaning) -> list[tuple[str, Meaning]]:
-    """Return a meaning with sides swapped, with wrong landmarks, cut short, with stairs reversed."""
+    """Return a meaning with sides swapped, a wrong landmark, cut short, its stairs reversed."""
     out: list[tuple[str, Meaning]] = []
     swapped = tuple(_mirrored(step) for step in meaning)
     if swapped != meaning:

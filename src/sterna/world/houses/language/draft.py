@@ -12,15 +12,16 @@ from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.follower import begin, check_instruction
 from sterna.world.houses.language.map import HouseMap, Vector
 from sterna.world.houses.language.meaning import Climb, DoorRef, End, Go, Meaning, Move, Step, Wait
-from sterna.world.houses.language.moves import SAID, State, fits
+from sterna.world.houses.language.pointing import State
 from sterna.world.houses.language.refer import choose_door, choose_end, choose_pass
 from sterna.world.houses.language.sight import twelfth
+from sterna.world.houses.language.turns import SAID, fits
 
 TRIES = 12  # drafts before a path is given up
 # In how many of a hundred cases a turn is said, from the first draft to the most detailed.
 SAYS_TURN = {
-    "left": (80, 100), "right": (80, 100), "around": (70, 100), "slightly left": (30, 80),
-    "slightly right": (30, 80), "straight": (20, 30),
+    "left": (66, 100), "right": (66, 100), "around": (70, 100), "slightly left": (30, 80),
+    "slightly right": (30, 80), "straight": (14, 25),
 }  # fmt: skip
 
 

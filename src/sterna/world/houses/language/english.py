@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import lru_cache
+
 from sterna.errors import InputError
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.grammar import Fields, Rule, covers, say
@@ -95,7 +96,9 @@ def _shape(rule: Rule) -> tuple[tuple[str, str], ...]:
 
 def _place(step: Step, turns: bool, dice: Dice) -> tuple[str, str]:
     along = ALONG if step.at == "corridor" else ACROSS
-    if not turns and dice.chance(50) and step.turn in ("", "left", "right"):
+    # One walks across a room only to leave it, but along a corridor to anything.
+    leads = along is ALONG or isinstance(step.move, Go)
+    if leads and not turns and dice.chance(50) and step.turn in ("", "left", "right"):
         return "along", say(dice.pick(along), {"at": step.at}, dice)
     return "before", say(dice.pick(BEFORE), {"at": step.at}, dice)
 

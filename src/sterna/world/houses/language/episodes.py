@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sterna.errors import InputError
 from sterna.world.houses.dice import Dice
@@ -67,7 +68,7 @@ def paths(house: HouseMap) -> list[tuple[int, ...]]:
             if goal == start or graph.distances[start, goal] < LEAST_METRES:
                 continue
             path = graph.shortest_path(start, goal)
-            edges = zip(path, path[1:], strict=False)
+            edges = pairwise(path)
             if EDGES[0] < len(path) <= EDGES[1] + 1 and all(e in house.crossed for e in edges):
                 out.append(tuple(path))
     return out
@@ -75,8 +76,8 @@ def paths(house: HouseMap) -> list[tuple[int, ...]]:
 
 def _mixed(house: HouseMap, found: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Return paths with every third one over stairs, as long as there are such."""
-    over = [p for p in found if any(house.climbs[e] for e in zip(p, p[1:], strict=False))]
-    level = [p for p in found if not any(house.climbs[e] for e in zip(p, p[1:], strict=False))]
+    over = [p for p in found if any(house.climbs[e] for e in pairwise(p))]
+    level = [p for p in found if not any(house.climbs[e] for e in pairwise(p))]
     out: list[tuple[int, ...]] = []
     for number in range(len(found)):
         first, second = (over, level) if number % 3 == 0 else (level, over)

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sterna.world.houses.language.map import HouseMap, Walks
-from sterna.world.houses.language.meaning import Meaning
-from sterna.world.houses.language.moves import Outcome, State, Walker
+from sterna.world.houses.language.meaning import Meaning, Step
+from sterna.world.houses.language.moves import Outcome, Walker
+from sterna.world.houses.language.pointing import State
 from sterna.world.houses.language.sight import twelfth
 
 TOLERANCE = 3.0  # metres
@@ -40,24 +41,19 @@ def _ends(house: HouseMap, walker: Walker, meaning: Meaning, start: int, heading
         states = {
             outcome.state
             for state in states
-            for outcome in _outcomes(house, walker, step_key(meaning, number, last), state, heading)
+            for outcome in _outcomes(house, walker, (step, last), state, heading)
         }
     return sorted({state.node for state in states})
 
 
-def step_key(meaning: Meaning, number: int, last: bool) -> tuple[Meaning, bool]:
-    """Return a step together with whether it is the last."""
-    return meaning[number : number + 1], last
-
-
 def _outcomes(
-    house: HouseMap, walker: Walker, step: tuple[Meaning, bool], state: State, heading: int
+    house: HouseMap, walker: Walker, step: tuple[Step, bool], state: State, heading: int
 ) -> list[Outcome]:
     if walker.walks is not house.walks:
-        return walker.outcomes(step[0][0], state, step[1])
+        return walker.outcomes(step[0], state, step[1])
     key = (step, state, heading if state.before < 0 else -1)
     if key not in house.cache:
-        house.cache[key] = walker.outcomes(step[0][0], state, step[1])
+        house.cache[key] = walker.outcomes(step[0], state, step[1])
     found: list[Outcome] = house.cache[key]
     return found
 
@@ -76,7 +72,7 @@ def literal(house: HouseMap, meaning: Meaning, start: int, heading: int) -> int 
             return state.node
         if (number, state) in dead:
             return None
-        step = step_key(meaning, number, number == len(meaning) - 1)
+        step = (meaning[number], number == len(meaning) - 1)
         for outcome in _outcomes(house, walker, step, state, heading):
             end = follow(number + 1, outcome.state)
             if end is not None:

@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Landmarks:
-    """Rows: `kinds`; `rects` [L, 4] footprints; `heights` [L, 2] lowest and highest z; `storey` [L].
+    """Rows: `kinds`, footprints `rects` [L, 4], `heights` [L, 2] (lowest, highest z), `storey` [L].
 
     `rooms` [L, 2] are the rooms a row belongs to (-1: none), two for doors and stairs; `front`
     [L, 2] the way a thing looks (0, 0 if it has no front).

@@ -29,8 +29,9 @@ class HouseMap:
     """Positions `xy` [N, 2], `rooms` of each viewpoint, its `storey` (-1 on a landing).
 
     `seen` [N, L] and `gap` [N, L] (metres) say which landmarks a viewpoint sees (`visible` lists
-    them) and how far their footprints are; `doors_of[room]` lists a room's ways out; `links[u][v]` is the length of an edge, `crossed[u, v]` the door it leads
-    through (-1 none).
+    them) and how far their footprints are; `doors_of[room]` lists a room's ways out; `links[u][v]`
+    is the length of an edge, `crossed[u, v]` the door it leads through (-1 none), `climbs[u, v]`
+    whether it leads over stairs.
     """
 
     def __init__(self, house: House, viewpoints: Viewpoints) -> None:
@@ -178,7 +179,7 @@ class Walks:
         return [(v, length) for v, length in links if (u, v) in self._edges]
 
     def inside(self, room: int, start: int) -> dict[int, tuple[float, Path]]:
-        """Return (metres, viewpoints) of the shortest way to each viewpoint of a room, inside it."""
+        """Return (metres, viewpoints) of the shortest way inside a room to each viewpoint."""
         key = (room, start)
         if key not in self._trees:
             self._trees[key] = self._tree(room, start)
@@ -217,9 +218,8 @@ class Walks:
             if own and not last and u != start:
                 found.append((cost, path))
             for v, length in self._out(u):
-                if self.map.crossed[u, v] == door:
-                    found.append((cost + length, (*path, v)))
-                elif own and beyond in self.map.rooms[v] and room not in self.map.rooms[v]:
+                past = own and beyond in self.map.rooms[v] and room not in self.map.rooms[v]
+                if self.map.crossed[u, v] == door or past:
                     found.append((cost + length, (*path, v)))
         return sorted(found)
 

@@ -73,7 +73,7 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True)
 class Climb:
-    """Take the stairs up or down, to their end or (`landing`) to the landing between the flights."""
+    """Take the stairs up or down, to their end or (`landing`) to the landing between flights."""
 
     up: bool
     landing: bool = False

@@ -31,6 +31,8 @@ _MOVES: list[tuple[Rule, Any]] = [
     if table is MID or found is not MID[move]
 ]
 _PLACES = (*BEFORE, *ALONG, *ACROSS)
+_TURN_WORDS = tuple((name, word) for name, words in TURNS.items() for word in dict.fromkeys(words))
+_FULL_STOPS = {f"{stop}." for stop in ALL_STOPS}
 
 
 def readings_of(text: str) -> list[Meaning]:
@@ -80,24 +82,21 @@ def _after(text: str, at: int) -> Iterator[int]:
 def _items(
     text: str, at: int, turn: str, place: str
 ) -> Iterator[tuple[Step | None, int, str, str]]:
-    if not place:
-        for rule in _PLACES:
-            for found, end in read(rule, text, at):
-                yield None, end, turn, found["at"]
-    if not turn:
-        for name, words in TURNS.items():
-            for word in words:
-                if text.startswith(word, at):
-                    yield None, at + len(word), name, place
-    if not turn and not place:
-        for stop in ALL_STOPS:
-            if text[at:] == f"{stop}.":
-                yield None, len(text) - 1, "", ""
+    """Yield what can stand here: its step if it is a move, its end, and what then waits."""
     for rule, move in _MOVES:
         for found, end in read(rule, text, at):
             step = _step(dict(found), move, turn, place)
             if step is not None:
                 yield step, end, "", ""
+    if not place:
+        for rule in _PLACES:
+            for found, end in read(rule, text, at):
+                yield None, end, turn, found["at"]
+    for name, word in _TURN_WORDS if not turn else ():
+        if text.startswith(word, at):
+            yield None, at + len(word), name, place
+    if not turn and not place and text[at:] in _FULL_STOPS:
+        yield None, len(text) - 1, "", ""
 
 
 def _step(found: Fields, move: Any, turn: str, place: str) -> Step | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.landmarks import DOOR_BESIDE, gap
 from sterna.world.houses.language.lexicon import FRONTS, MATERIALS, RELATIONS, SALIENT
-from sterna.world.houses.language.map import HouseMap, Path, Vector
+from sterna.world.houses.language.map import HouseMap, Vector
 from sterna.world.houses.language.meaning import (
     Between,
     DoorRef,
@@ -18,18 +18,8 @@ from sterna.world.houses.language.meaning import (
     Reach,
     ThingRef,
 )
-from sterna.world.houses.language.moves import (
-    State,
-    beside,
-    centre_of,
-    doors,
-    end,
-    middle,
-    passes,
-    right_of,
-    splits,
-    things,
-)
+from sterna.world.houses.language.places import beside, end, middle, passes, splits
+from sterna.world.houses.language.pointing import State, centre_of, doors, things
 
 LARGE = 0.12  # cubic metres from which an unlisted kind counts as large
 FAR_FROM_GOAL = 1.8  # metres from the end of a path at most to stop "beside" a thing
@@ -47,7 +37,7 @@ def salience(house: HouseMap, row: int) -> int:
 def weighted(rows: Sequence[int], weights: Sequence[int], dice: Dice) -> list[int]:
     """Return up to four rows drawn without repetition by whole weights."""
     pool = [(row, weight) for row, weight in zip(rows, weights, strict=True) if weight > 0]
-    out = []
+    out: list[int] = []
     while pool and len(out) < 4:
         number = dice.below(sum(weight for _, weight in pool))
         for i, (_, weight) in enumerate(pool):
@@ -71,7 +61,7 @@ def name(
         ref = ThingRef(kind=kind)
         return ref if _alone(house, ref, row, among) else None
     thing = house.house.things[row]
-    adjectives = [{"colour": thing.colour}]
+    adjectives: list[dict[str, str]] = [{"colour": thing.colour}]
     if thing.size:
         adjectives += [{"size": thing.size}, {"size": thing.size, "colour": thing.colour}]
     if thing.material in MATERIALS:

@@ -137,7 +137,7 @@ def view_boxes(eye: Floats, boxes: Floats, first: Ints) -> Ints:
 
     Thing t is `boxes[first[t] : first[t + 1]]` of [n, 6]. Pixels of a 640 x 480 picture with 60
     degrees from top to bottom; all zero where it is not shown or smaller than 6 pixels a side.
-    Boxes are cut at the picture's edges and 5 cm before the camera; what covers them does not count.
+    Boxes are cut at the picture's edges and 5 cm before the camera; occlusion is left out.
     """
     ends = _edges(boxes - np.concatenate([eye, eye]))  # [edges, 2, 3]
     out = np.zeros((VIEWS, len(first), 4), np.int64)
@@ -148,7 +148,9 @@ def view_boxes(eye: Floats, boxes: Floats, first: Ints) -> Ints:
         size = np.array([WIDTH, HEIGHT])
         corner = np.rint(np.clip(low, 0, size)).astype(np.int64)
         side = np.rint(np.clip(high, 0, size)).astype(np.int64) - corner
-        out[view] = np.where((side >= LEAST_SIDE).all(1)[:, None], np.hstack([corner, side]), 0)
+        out[view] = np.where(
+            (side >= LEAST_SIDE).all(1, keepdims=True), np.hstack([corner, side]), 0
+        )
     return out
 
 
@@ -185,6 +187,6 @@ def _shown(ends: Floats) -> tuple[Floats, Floats]:
     ahead = np.maximum(points[..., 2], NEAR)
     x = WIDTH / 2 + FOCAL * points[..., 0] / ahead
     y = HEIGHT / 2 - FOCAL * points[..., 1] / ahead
-    pixels, any_before = np.stack([x, y], axis=-1), before.any(1)[:, None]
+    pixels, any_before = np.stack([x, y], axis=-1), before.any(1, keepdims=True)
     low, high = pixels.min(1), pixels.max(1)
     return np.where(any_before, low, np.inf), np.where(any_before, high, -np.inf)

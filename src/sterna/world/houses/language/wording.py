@@ -136,9 +136,9 @@ MID: dict[type[Move], list[Rule]] = {
 LAST: dict[type[Move], list[Rule]] = {**MID, Reach: REACH_LAST, Middle: MIDDLE_LAST}
 
 TURNS: dict[str, tuple[str, ...]] = {
-    "left": ("turn left",) * 6 + ("take a left", "make a left", "go left", "turn to your left",
+    "left": ("turn left",) * 4 + ("take a left", "make a left", "go left", "turn to your left",
              "take a left turn", "hang a left"),
-    "right": ("turn right",) * 6 + ("take a right", "make a right", "go right",
+    "right": ("turn right",) * 4 + ("take a right", "make a right", "go right",
               "turn to your right", "take a right turn", "hang a right"),
     "slightly left": ("turn slightly left", "bear left", "veer left", "take a slight left",
                       "turn left slightly", "angle left"),
