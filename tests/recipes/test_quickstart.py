@@ -1,74 +1,123 @@
-"""The main job in one command, with few iterations; and that the toy recipes learn."""
+"""The whole story in one command, on the smallest houses with the fewest steps; what it chooses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cli_tools import sterna
 from sterna.files import read_json
+from sterna.metrics import Result
 from sterna.models.presets import parameter_counts
-from sterna.recipes import quickstart
-from sterna.recipes.config import EvalConfig, TrainConfig
-from sterna.recipes.quickstart import quickstart_root
+from sterna.recipes import houses, makehouses, quickstart
+from sterna.recipes.config import TrainConfig
+from sterna.recipes.encoder import EncoderConfig
+from sterna.recipes.makehouses import HousesConfig
 from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import train
-from sterna.recipes.toyreverie import write_toy_reverie as write
+from sterna.recipes.storypage import choose, within
 
 Capture = pytest.CaptureFixture[str]
-ROWS = ("teacher", "student-alone", "student-distilled")
-
-
-def _short(recipe: Callable[[], Any]) -> Callable[[], Any]:
-    config = recipe()
-    loop = replace(config.loop, iterations=4, batch_size=4, warm_start=2, eval_every=4)
-    return lambda: replace(config, loop=loop, select=EvalConfig(episodes=6))
+ROWS = ("random", "far-node", "blind", "teacher", "none", "both")
+TINY = HousesConfig(
+    train=1,
+    val_unseen=1,
+    paths=8,
+    seen_paths=2,
+    unseen_paths=4,
+    errands=1,
+    seen_errands=1,
+    unseen_errands=1,
+    continuous=False,
+)
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Recipes of four iterations, two houses, no data anywhere; returns a run folder."""
-    monkeypatch.delenv("STERNA_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
-    for name in ("toy_teacher", "toy_student"):
-        monkeypatch.setattr(quickstart, name, _short(getattr(quickstart, name)))
-    few = {"train_scans": 1, "unseen_scans": 1, "paths": 40}
-    monkeypatch.setattr(quickstart, "write_toy_reverie", lambda out, *_, **__: write(out, **few))
-    return tmp_path / "out"
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let houses be two, pictures few and trainings short."""
+    monkeypatch.setitem(quickstart.quickstart.__kwdefaults__, "houses", TINY)
+    few = {"views": 40, "epochs": 1, "held_out": (950_000, 950_001)}
+    monkeypatch.setattr(makehouses, "EncoderConfig", lambda **k: EncoderConfig(**(k | few)))
 
 
-def test_the_whole_story(capsys: Capture, short: Path) -> None:
-    said = sterna(capsys, "quickstart", "--out", short)
+def test_the_whole_story(capsys: Capture, tmp_path: Path, tiny: None) -> None:
+    out = tmp_path / "out"
+    words = ("quickstart", "--out", out, "--minutes", "0.05", "--workers", "1")
+    said = sterna(capsys, *words)
     assert said.code == 0, said.err
-    assert all(f"\n{name} " in said.out for name in ROWS) and "next: sterna show" in said.out
-    assert f"{short / 'episode.png'}" in said.out and "distilled minus alone" in said.out
-    assert "1/3 teacher: 4 iterations on generated toy houses" in said.err
-    assert (short / "episode.png").stat().st_size > 5000
-    assert (short / "results.txt").read_text("utf-8") == said.out
-    weights = (short / ROWS[2] / "last" / "model.safetensors").stat().st_mtime_ns
-    again = sterna(capsys, "quickstart", "--out", short, "--json").json
-    assert [row["name"] for row in again["rows"]] == list(ROWS)
-    assert again == read_json(short / "results.json")
-    assert (short / ROWS[2] / "last" / "model.safetensors").stat().st_mtime_ns == weights
-    config = read_json(short / ROWS[2] / "recipe.json")
-    assert config["teacher"] == str(short / "teacher" / "best")
-    assert read_json(short / ROWS[1] / "recipe.json")["distill"]["weight"] == 0
-    other = sterna(capsys, "quickstart", "--out", short, "--seed", "1")
-    assert other.code == 2 and other.err.splitlines()[-1].startswith("sterna: ")
+    assert "teacher, blind" in said.out and f"page: {out / 'report.html'}" in said.out
+    assert (out / "results.txt").read_text("utf-8") == said.out
+    values = read_json(out / "results.json")
+    assert [row["name"] for row in values["rows"]] == list(ROWS)
+    assert all(
+        0 <= row["SR_within_1.5m"] <= row["val_unseen"]["SR"]["mean"] for row in values["rows"]
+    )
+    page = (out / "report.html").read_text("utf-8")
+    inner = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert inner is not None
+    shown = json.loads(inner[1])
+    assert len(shown["episodes"]) == 6 and len(shown["curves"]) == 4
+    walks = [walk for episode in shown["episodes"] for walk in episode["walks"]]
+    assert {walk["name"] for walk in walks} == {"student, distilled", "teacher"}
+    assert all(d["views"] and d["words"] for walk in walks for d in walk["decisions"])
+    places = {
+        f"{e['scan']}/{d['node']}"
+        for e in shown["episodes"]
+        for w in e["walks"]
+        for d in w["decisions"]
+    }
+    assert set(shown["strips"]) == places
+    assert all(plan["floors"] for plan in shown["plans"].values())
+    weights = (out / "both-0" / "last" / "model.safetensors").stat().st_mtime_ns
+    again = sterna(capsys, *words, "--json").json
+    assert again == read_json(out / "results.json")
+    assert (out / "both-0" / "last" / "model.safetensors").stat().st_mtime_ns == weights
+    sterna(capsys, "quickstart", "--out", out, "--minutes", "0").refused("--minutes", "positive")
+    sterna(capsys, "quickstart", "--data", tmp_path / "none").refused("no data folder")
 
 
-def test_r2r_is_used_where_it_is_whole(data_dir: Path, toy_house: Path) -> None:
-    assert quickstart_root(data_dir) == data_dir
-    assert quickstart_root(toy_house) is None  # no text observations
+def test_r2r_must_be_whole(toy_house: Path, capsys: Capture, tmp_path: Path) -> None:
+    said = sterna(capsys, "quickstart", "--data", toy_house, "--out", tmp_path / "out")
+    said.refused("observations_list_summarized")
 
 
-def test_the_toy_student_is_small() -> None:
-    teacher, student = (parameter_counts(c.model)["total"] for c in (toy_teacher(), toy_student()))
-    assert 8 * student <= teacher
+def test_students_are_small() -> None:
+    for teacher, student in (
+        (toy_teacher(), toy_student()),
+        (houses.house_teacher(), houses.house_student()),
+    ):
+        sizes = [parameter_counts(config.model)["total"] for config in (teacher, student)]
+        assert sizes[1] <= 0.125 * sizes[0]
+
+
+def _result(successes: list[int], scans: list[str]) -> Result:
+    table = {
+        "instr_id": [f"{i}_0" for i in range(len(scans))],
+        "path_id": list(range(len(scans))),
+        "scan": scans,
+        "SR": [float(s) for s in successes],
+        "NE": [0.0 if s else 2.0 for s in successes],
+    }
+    return _bare(table)
+
+
+def _bare(table: dict[str, list[object]]) -> Result:
+    result = object.__new__(Result)
+    object.__setattr__(result, "per_episode", table)
+    return result
+
+
+def test_episodes_of_all_outcomes_and_scans_are_shown() -> None:
+    scans = ["a", "a", "b", "b", "c", "c"]
+    student, teacher = _result([1, 1, 1, 0, 0, 0], scans), _result([1, 1, 0, 1, 0, 0], scans)
+    chosen = choose(student, teacher, 4)
+    assert chosen[:4] == ["0_0", "2_0", "3_0", "1_0"]
+    assert sorted(choose(student, teacher, 99)) == sorted(f"{i}_0" for i in range(6))
+    assert within(student, 1.5) == pytest.approx(0.5)
 
 
 def _learn(config: TrainConfig, world: Path, out: Path, *, blind: bool) -> dict[str, float]:

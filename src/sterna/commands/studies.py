@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +14,39 @@ from sterna.recipes.options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quickstart(Common):
-    """Train a small teacher, distil a student, score both: on R2R if found, else a toy world."""
+class Quickstart:
+    """The whole story: make houses, train a teacher, distil its student, score both, write a page.
 
+    Nothing is needed but this package. What is finished is not repeated, so a killed run goes on by
+    the same command. Beside the page, report.html, stands the table, results.txt and results.json.
+    """
+
+    data: str = "houses"
+    """What to learn from: houses (made from seeds), r2r (real R2R with text observations, found by
+    STERNA_DATA or ./data), or a folder that holds it."""
     out: Path = Path("runs/quickstart")
-    """Folder of the runs; the same command continues a killed one."""
-    toy: bool = False
-    """Use the generated toy world even where R2R is found."""
+    """Folder of the houses, the runs and the page."""
+    minutes: float = 10.0
+    """About how long it may take on two cores; scales trainings and houses."""
     seed: int = 0
     """Seed of weights, order, actions and dropout."""
+    workers: int | None = None
+    """Trainings side by side, one thread each (default: one a core)."""
+    json: bool = False
+    """Print one JSON object on standard output."""
 
 
 def quickstart(argv: Sequence[str]) -> int:
     """Run the whole story."""
-    from sterna.recipes.options import use_threads
     from sterna.recipes.quickstart import quickstart
 
     args: Quickstart = parse(Quickstart, argv, "quickstart")
-    use_threads(args.threads)
+    if args.data == "houses":
+        data = None
+    else:
+        data = find_data(None if args.data == "r2r" else Path(args.data))
     text, values = quickstart(
-        args.data or _envfind_data(), args.out, toy=args.toy, seed=args.seed, threads=args.threads
+        data, args.out, minutes=args.minutes, seed=args.seed, workers=args.workers
     )
     say(text, values, args.json)
     return 0
@@ -85,9 +97,9 @@ class Study(Common):
 def study(argv: Sequence[str]) -> int:
     """Run a study."""
     from sterna.recipes.options import use_threads
-    from sterna.recipes.quickstart import toy_data
     from sterna.recipes.studies import make_study
     from sterna.recipes.study import Options, plan_text, plan_values, run_study, steps
+    from sterna.recipes.toyreverie import toy_data
 
     args: Study = parse(Study, argv, "study")
     use_threads(args.threads)
@@ -112,8 +124,3 @@ def study(argv: Sequence[str]) -> int:
         text, values = run_study(study, root, out, threads=args.threads, only=args.only)
     say(text, values, args.json)
     return 0
-
-
-def _envfind_data() -> Path | None:
-    named = os.environ.get("STERNA_DATA")
-    return Path(named) if named else (Path("data") if Path("data").is_dir() else None)

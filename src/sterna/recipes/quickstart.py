@@ -9,34 +9,20 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from sterna import __version__
 from sterna.data.layout import Layout
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
-from sterna.metrics import Result, read_result
-from sterna.recipes.housepictures import HousePictures
+from sterna.metrics import read_result
 from sterna.recipes.makehouses import FINISHED, HousesConfig, make_houses
 from sterna.recipes.minivln import story
-from sterna.recipes.report import (
-    COLOURS,
-    COLUMNS,
-    NoPictures,
-    Pictures,
-    Walker,
-    curve,
-    score_row,
-    shown_episodes,
-)
-from sterna.recipes.study import RANDOM, Options, Study, run_study
-from sterna.show.report import Report, write_report
+from sterna.recipes.storypage import NEAR, sentences, table, within, write_page
+from sterna.recipes.study import Options, run_study
 
 MINUTES = 10.0
 """What the recipes of houses are made for, on two cores."""
@@ -53,8 +39,7 @@ HOUSES = HousesConfig(
     unseen_errands=1,
     continuous=False,
 )
-SHOWN = 6  # episodes on the page
-NEAR = 1.5  # metres: a stricter success beside the field's 3 m
+NAME = "quickstart"
 
 
 def quickstart(
@@ -75,19 +60,21 @@ def quickstart(
     if not minutes > 0:
         raise InputError(f"quickstart: --minutes must be positive, found {minutes}")
     started, many = time.monotonic(), workers or os.cpu_count() or 1
-    study, root = _prepare(data, out, minutes, seed, many, houses)
-    _together(study, root, out, many)
+    options, root = _prepare(data, out, minutes, seed, many, houses)
+    _together(options, root, many)
+    study = story(NAME, options)
     _, values = run_study(study, root, out, threads=1)
     results = {
-        arm.name: read_result(out / arm.folders[0] / "eval" / "result_val_unseen.json")
+        arm.name: read_result(out / arm.folders[0] / arm.evaluation / "result_val_unseen.json")
         for arm in study.arms
     }
     for row in values["rows"]:
-        row["SR_1.5m"] = within(results[row["name"]], NEAR)
-    values["seed"] = seed
+        row["SR_within_1.5m"] = within(results[row["name"]], NEAR)
     title = f"{_where(data)}, val_unseen, weights selected on val_seen, seed {seed}"
-    page = _page(study, root, out, results, title, data)
-    text = "\n".join([title, table(values["rows"]), *_sentences(values), f"page: {page}"])
+    values |= {"title": title, "seed": seed, "minutes": minutes}
+    _tell("3/3 the page")
+    page = write_page(study, root, out, results, values, data)
+    text = "\n".join([title, table(values["rows"]), *sentences(values), f"page: {page}"])
     write_json(out / "results.json", values)
     write_text(out / "results.txt", text + "\n")
     _tell(f"done in {(time.monotonic() - started) / 60:.1f} minutes")
@@ -105,17 +92,16 @@ def _prepare(
     seed: int,
     workers: int,
     houses: HousesConfig,
-) -> tuple[Study, Path]:
+) -> tuple[Options, Path]:
     if data is not None:
         check_r2r(data)
-        options = Options(out=out, seeds=(seed,), scale="text", share=minutes / R2R_MINUTES)
-        return story("quickstart", options), data
+        return Options(out=out, seeds=(seed,), scale="text", share=minutes / R2R_MINUTES), data
     share, root = minutes / MINUTES, out / "houses"
     asked = replace(houses, train=max(1, round(min(share, 3.0) * houses.train)))
     _tell(f"1/3 houses: {asked.train} to learn in, {asked.val_unseen} that nobody has seen")
     if not (root / FINISHED).is_file():
         make_houses(asked, root, workers=workers)
-    return story("quickstart", Options(out=out, seeds=(seed,), scale="houses", share=share)), root
+    return Options(out=out, seeds=(seed,), scale="houses", share=share), root
 
 
 def check_r2r(data: Path) -> None:
@@ -126,20 +112,23 @@ def check_r2r(data: Path) -> None:
     assert layout.connectivity and layout.textobs
 
 
-def _together(study: Study, root: Path, out: Path, workers: int) -> None:
-    """Let so many processes, this one among them, share the steps of a study."""
-    _tell(f"2/3 teacher, student, controls: {workers} at a time")
+def _together(options: Options, root: Path, workers: int) -> None:
+    """Let so many processes, this one among them, share the steps of the study."""
+    _tell(f"2/3 teacher, student, controls: {workers} trainings side by side")
     context = multiprocessing.get_context("spawn")
-    job = (study.name, _options_of(study), root, out)
-    helpers = [context.Process(target=_help, args=job) for _ in range(workers - 1)]
+    helpers = [context.Process(target=_work, args=(options, root)) for _ in range(workers - 1)]
     for helper in helpers:
         helper.start()
     try:
-        torch.set_num_threads(1)
-        run_study(study, root, out, threads=1)
+        _work(options, root)
     finally:
         for helper in helpers:
             helper.join()
+
+
+def _work(options: Options, root: Path) -> None:
+    torch.set_num_threads(1)
+    run_study(story(NAME, options), root, options.out, threads=1)
 
 
 def _tell(text: str) -> None:

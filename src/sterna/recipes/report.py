@@ -14,7 +14,7 @@ import torch
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv, Panoramas
-from sterna.metrics import Result, score_predictions
+from sterna.metrics import score_predictions
 from sterna.models.tokens import Tokenizer
 from sterna.models.walk import walk
 from sterna.models.watch import Glance, WatchedAgent
@@ -22,7 +22,7 @@ from sterna.recipes.config import DataConfig
 from sterna.recipes.policies import open_policy
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
-from sterna.show.report import Curve, Decision, Floor, Plan, ScoreRow, Shown, Walked
+from sterna.show.report import Curve, Decision, Floor, Plan, Shown, Walked
 from sterna.train.evaluate import predictions_of
 from sterna.world.geometry import VIEW_HEADINGS, VIEWS
 from sterna.world.graph import NavGraph, load_graph
@@ -70,21 +70,6 @@ class Walker:
     name: str
     colour: str
     folder: Path
-
-
-def score_row(
-    name: str, result: Result, parameters: float | None = None, *, control: bool = False
-) -> ScoreRow:
-    """Return a line under `COLUMNS`: percent and metres, standard errors clustered by path."""
-    found = result.scores
-
-    def rate(key: str) -> str:
-        return f"{100 * found[key].mean:.1f} ± {100 * (found[key].path_error or 0):.1f}"
-
-    size = "" if parameters is None else f"{int(parameters):,}"
-    cells = (size, rate("SR"), rate("SPL"), f"{100 * found['OSR'].mean:.1f}")
-    metres = tuple(f"{found[key].mean:.2f}" for key in ("NE", "TL"))
-    return ScoreRow(name=name, cells=cells + metres, control=control)
 
 
 def curve(name: str, colour: str, folder: Path, score: str = "SR") -> Curve:

@@ -63,12 +63,12 @@ def sized(config: Any, options: Options, seed: int) -> Any:
     wanted = options.iterations or max(1, round(options.share * loop.iterations))
     if wanted != loop.iterations:
         share = wanted / loop.iterations
-        evaluated = loop.eval_every if options.share == 1 else max(1, round(share * loop.eval_every))
+        every = share if options.iterations is None else 1.0
         loop = replace(
             loop,
             iterations=wanted,
             warm_start=round(share * loop.warm_start),
-            eval_every=evaluated,
+            eval_every=max(1, round(every * loop.eval_every)),
         )
     return replace(config, loop=loop, data=replace(data, views=options.views or data.views))
 

@@ -112,3 +112,11 @@ def _test_entry(number: int, entry: dict[str, Any]) -> dict[str, Any]:
     kept = ("scan", "heading", "instructions", "instr_encodings")
     start = {key: entry[key] for key in kept}
     return {"id": str(number), "path": entry["path"][:1], **start}
+
+
+def toy_data(out: Path, seed: int = 0) -> Path:
+    """Return the data folder of toy houses in a run folder, written if it is not there."""
+    root = out / "toy-data"
+    if not (root / "reverie" / "REVERIE_test.json").is_file():  # what is written last
+        write_toy_reverie(root, seed, train_scans=12, unseen_scans=4, paths=60)
+    return root
