@@ -125,7 +125,10 @@ def make_houses(config: HousesConfig, out: Path, *, workers: int | None = None) 
     """
     wanted = json.loads(json.dumps(asdict(config)))
     if (out / FINISHED).is_file():
-        _check_same(out / FINISHED, read_json(out / FINISHED).get("config"), wanted)
+        found = read_json(out / FINISHED)
+        _check_same(
+            out / FINISHED, found.get("config") if isinstance(found, dict) else None, wanted
+        )
         return out
     begun = out / PARTS / "config.json"
     if begun.is_file():

@@ -11,6 +11,7 @@ from sterna.world.houses.language import draft, english, errands, grammar, lexic
 
 SIZES = ("large", "narrow", "small", "wide", "tall")
 STOPS = (".", ",", ";", ":", "'", "-")
+OTHERS = ("an", "s", "1", "2", "3")
 _TEXTS = (wording, errands, lexicon, grammar, english, draft, objects, paint)
 
 
@@ -20,7 +21,7 @@ def vocabulary() -> tuple[str, ...]:
     Gathered from all that the grammar's modules say, so it holds some words too many, and none too
     few.
     """
-    found = {*SIZES, *STOPS, "s"}
+    found = {*SIZES, *STOPS, *OTHERS}
     for module in _TEXTS:
         for name, value in vars(module).items():
             if not name.startswith("__"):
