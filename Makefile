@@ -35,7 +35,7 @@ format: $(STAMP)  ## let ruff settle layout and the fixable findings
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-quickstart: $(STAMP)  ## train a small teacher, distil a student, score both, print the table
+quickstart: $(STAMP)  ## make houses, train a teacher, distil a student, score both, write a page
 	$(BIN)/sterna quickstart
 
 clean:  ## remove the virtual environment and all caches

@@ -13,7 +13,7 @@ from sterna.errors import InputError
 
 USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches each)
 
-  quickstart   train a small teacher, distil a student, score both, print the table
+  quickstart   make houses, train a teacher, distil its student, score both, write a page
   pretrain     pre-train a navigator (masked words, masked views, single actions) from a recipe
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
