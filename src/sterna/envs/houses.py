@@ -72,8 +72,8 @@ class HouseFrames:
             # One pass gives both: kept in case the other sensor looks through the same lens.
             self._last = key, self.renderer(scan).render(lens, eye, heading)
         frames = self._last[1]
-        picture: NDArray[Any] = frames.rgb if sensor == "rgb" else frames.depth
-        return picture[0]
+        picture: NDArray[Any] = (frames.rgb if sensor == "rgb" else frames.depth)[0]
+        return picture
 
 
 def _made(scan: str) -> House:
