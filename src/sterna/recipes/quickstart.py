@@ -82,7 +82,7 @@ def quickstart(
 
 
 def _where(data: Path | None) -> str:
-    return "houses from seeds" if data is None else "R2R, text observations"
+    return "Houses from seeds" if data is None else "R2R, text observations"
 
 
 def _prepare(

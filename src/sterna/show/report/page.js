@@ -74,14 +74,21 @@
     const line = byId("instruction"), weights = decision().words;
     line.replaceChildren();
     const words = joined(episode().pieces, weights);
-    const top = Math.max(...words.map((word) => word.weight), 1e-9);
-    for (const word of words) {
+    const shares = prominence(words.map((word) => word.weight));
+    words.forEach((word, i) => {
       if (word.space) line.append(" ");
       const span = add(line, "span", {}, word.text);
-      const share = weights.length ? word.weight / top : 0;
+      const share = weights.length ? shares[i] : 0;
       if (share > 0.04) span.style.background = `rgba(255, 196, 0, ${(0.75 * share).toFixed(3)})`;
       if (weights.length) span.title = `attention ${(100 * word.weight).toFixed(1)}%`;
-    }
+    });
+  }
+
+  // How far each weight stands out above even attention: 1 the most, 0 what is even or below.
+  function prominence(weights) {
+    const even = weights.reduce((sum, weight) => sum + weight, 0) / Math.max(1, weights.length);
+    const top = Math.max(...weights) - even;
+    return weights.map((weight) => (top > 0.25 * even ? Math.max(0, (weight - even) / top) : 0));
   }
 
   // Word pieces become words again; [CLS] and [SEP] are not shown.
@@ -95,7 +102,10 @@
       const tight = /^[.,;:!?'’)-]$/.test(text) || /['’-]$/.test(words.at(-1)?.text ?? "");
       words.push({ text, weight, space: words.length > 0 && !tight });
     });
-    if (words.length) words[0].text = words[0].text[0].toUpperCase() + words[0].text.slice(1);
+    words.forEach((word, i) => {
+      if (i && !/^[.!?]$/.test(words[i - 1].text)) return;
+      word.text = word.text[0].toUpperCase() + word.text.slice(1);
+    });
     return words;
   }
 
@@ -232,16 +242,15 @@
     if (before) scroller.scrollLeft = before;
     else scroller.scrollLeft = (scroller.scrollWidth - scroller.clientWidth) / 2;
     byId("strip-caption").textContent = (image ? "All around, straight ahead in the middle. " : "Directions around it, straight ahead in the middle. ")
-      + (now.views.length ? "Yellow frames: the views it attended to, thicker for more. " : "") + "Triangles: where it can step, with its chances; filled: its choice.";
+      + (now.views.length ? "Yellow frames: the views it attended to more than evenly, thicker for more. " : "") + "Triangles: where it can step, with its chances; filled: its choice.";
   }
 
   // 36 views: three rows (down, level, up) of twelve headings, 30 degrees apart.
   function attention(svg, now, at, width, height) {
-    const top = Math.max(...now.views), low = Math.tan(Math.PI / 12);
+    const shares = prominence(now.views), low = Math.tan(Math.PI / 12);
     const edge = [1, low, -low, -1].map((t) => height / 2 * (1 + t)); // rows from below
-    now.views.forEach((weight, view) => {
-      const share = weight / top;
-      if (share < 0.12) return;
+    shares.forEach((share, view) => {
+      if (share < 0.1) return;
       const row = Math.floor(view / 12), x = at((view % 12) * TURN / 12) - width / 24;
       for (const shift of [-width, 0, width]) {
         add(svg, "rect", { x: x + shift + 3, y: edge[row + 1] + 3, width: width / 12 - 6, height: edge[row] - edge[row + 1] - 6, rx: 6, fill: "#ffc400", "fill-opacity": 0.06 + 0.14 * share, stroke: "#ffc400", "stroke-width": 1 + 6 * share, "stroke-opacity": 0.25 + 0.75 * share });
