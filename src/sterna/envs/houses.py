@@ -165,7 +165,7 @@ def _episode(
     names: tuple[str, str],
 ) -> Episode:
     scan = scan_of(house.seed)
-    way = ground.shortest_path(*ends).round(4)
+    way = ground.shortest_path(*ends).round(6)
     points = tuple((x, y, z) for x, y, z in way.tolist())
     return Episode(
         instr_id=f"{scan}_{number}",
