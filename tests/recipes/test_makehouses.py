@@ -62,7 +62,9 @@ def test_every_reader_reads_them(houses: Path, capsys: Capture) -> None:
         asked = read_reverie(houses, split, boxes=boxes)
         assert len(asked) == 3 * errands and not check_episodes(asked, graphs)
         assert all(e.path[-1] in e.goals and e.object_id is not None for e in asked)
-    assert sterna(capsys, "data", "check", houses, "--full").code == 0
+    said = sterna(capsys, "data", "check", houses, "--full")
+    assert said.code == 0 and "usable" in said.out
+    assert "published" not in said.out and "missing" not in said.out
     ids = [
         e.path_id
         for split in SPLITS

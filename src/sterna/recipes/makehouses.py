@@ -25,6 +25,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tqdm import tqdm
 
 from sterna.data.boxes import read_boxes, write_boxes
+from sterna.data.check import MADE
 from sterna.data.objects import named_objects, write_objects
 from sterna.data.reverie import write_reverie
 from sterna.data.viewfile import camera_angles, write_views
@@ -49,7 +50,7 @@ from sterna.world.houses.oracle import Oracle
 from sterna.world.houses.viewpoints import place_viewpoints
 from sterna.world.houses.words import word_vectors
 
-FINISHED = "houses.json"
+FINISHED = MADE
 """What was asked for, and the digest of every house; written last."""
 PARTS = ".parts"
 VIEWS_FILE, FEATURES, OBJECTS, BOXES = "views.npy", "houses", "house_objects", "BBoxes.json"
