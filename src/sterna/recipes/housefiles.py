@@ -65,18 +65,9 @@ def r2r_episodes(
 ) -> list[Episode]:
     """Return R2R's episodes of described paths, one an instruction; path ids begin at `first`."""
     return [
-        Episode(
-            instr_id=f"{first + number}_{wording}",
-            scan=graph.scan,
-            path=tuple(graph.viewpoints[node] for node in one.path),
-            heading=round(one.heading * TWELFTH, 6),
-            instruction=text,
-            path_id=first + number,
-            distance=one.distance,
-            split=split,
-        )
+        _episode(graph, one, first + number, str(first + number), wording, split)
         for number, one in enumerate(described)
-        for wording, text in enumerate(one.instructions)
+        for wording in range(len(one.instructions))
     ]
 
 
@@ -85,20 +76,28 @@ def reverie_episodes(
 ) -> list[Episode]:
     """Return REVERIE's episodes of errands, one an instruction; path ids begin at `first`."""
     return [
-        Episode(
-            instr_id=f"{first + number}_{one.thing}_{wording}",
-            scan=graph.scan,
-            path=tuple(graph.viewpoints[node] for node in one.path),
-            heading=round(one.heading * TWELFTH, 6),
-            instruction=text,
-            path_id=first + number,
-            distance=one.distance,
-            split=split,
+        replace(
+            _episode(graph, one, first + number, f"{first + number}_{one.thing}", wording, split),
             object_id=one.thing,
         )
         for number, one in enumerate(sent)
-        for wording, text in enumerate(one.instructions)
+        for wording in range(len(one.instructions))
     ]
+
+
+def _episode(
+    graph: NavGraph, one: Described | Sent, path_id: int, name: str, wording: int, split: str
+) -> Episode:
+    return Episode(
+        instr_id=f"{name}_{wording}",
+        scan=graph.scan,
+        path=tuple(graph.viewpoints[node] for node in one.path),
+        heading=round(one.heading * TWELFTH, 6),
+        instruction=one.instructions[wording],
+        path_id=path_id,
+        distance=one.distance,
+        split=split,
+    )
 
 
 def boxes_of(house: HouseMap) -> Boxes:
