@@ -12,7 +12,7 @@ from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.models.agent import TextReader, token_batch
 from sterna.train.imitation import ImitationConfig, ImitationTask
-from sterna.train.loop import adamw
+from sterna.train.optimizer import make_optimizer
 from sterna.train.schedule import OptimizerConfig, uniform_draws
 from toy import TINY, tiny_model
 
@@ -26,7 +26,7 @@ def task(panoramas: Panoramas) -> ImitationTask:
 
 
 def learn(task: ImitationTask, episodes: list[Episode], iterations: int = 4) -> None:
-    optimizer = adamw(task, OptimizerConfig(learning_rate=1e-2, weight_decay=0.1))
+    optimizer = make_optimizer(task, OptimizerConfig(learning_rate=1e-2, weight_decay=0.1))
     for i in range(iterations):
         draws = uniform_draws(0, 2, i, (15, 4))
         batch = task.collect(episodes[i : i + 40 : 10], episodes[100 : 140 + i : 10][:4], draws)

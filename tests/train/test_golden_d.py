@@ -29,7 +29,7 @@ from sterna.train.experts import (
     shortest_path_expert,
 )
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, joined, record
-from sterna.train.loop import adamw
+from sterna.train.optimizer import make_optimizer
 from sterna.train.schedule import OptimizerConfig
 from sterna.world.geometry import Ints
 
@@ -143,7 +143,7 @@ def check_targets(
 def test_four_iterations(stored: Stored, episodes: list[Episode], panoramas: Panoramas) -> None:
     """0.2 * demonstrations + explorations, clip 40, AdamW at 1e-4, as the loop does it."""
     task = new_task(stored, panoramas, ImitationConfig())
-    optimizer = adamw(task, OptimizerConfig(learning_rate=1e-4))
+    optimizer = make_optimizer(task, OptimizerConfig(learning_rate=1e-4))
     for wanted in stored["iterations_lr1e-4"]:
         shown, labels, _ = record(panoramas, episodes, None, config=task.config)
         tried, expert, _ = explore(task, panoramas, episodes, "sample0")

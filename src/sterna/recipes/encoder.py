@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sterna.errors import InputError
 from sterna.models.encoder import DTYPES, Encoder, Precision, ViewEncoder, save_encoder
 from sterna.models.viewnet import SHARE_FLOOR, ViewNet, ViewNetConfig, ViewOutput
-from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEWS
+from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.house import CLASSES, make_house
 from sterna.world.houses.oracle import Oracle
@@ -254,17 +254,21 @@ def encode_house(
     *,
     fov: float = 60.0,
     threads: int = 1,
+    views: slice = slice(None),
 ) -> Numbers:
-    """Render the 36 views of every viewpoint and encode them: float32 [N, 36, F]."""
+    """Render the 36 views of every viewpoint and encode them: float32 [N, 36, F].
+
+    `views` selects some of the 36.
+    """
     renderer = Renderer(house, threads=threads)
     places, count = points.graph.positions, len(points.graph)
-    frames = renderer.panorama(places, encoder.pixels, fov)
+    frames = renderer.panorama(places, encoder.pixels, fov, views=views)
     if isinstance(encoder, Oracle):
         width, height = encoder.pixels
         camera = Camera(width=width, height=height, hfov=fov)
-        angles = np.tile(np.column_stack([VIEW_HEADINGS, VIEW_ELEVATIONS]), (count, 1))
-        poses = np.concatenate([places.repeat(VIEWS, 0), angles], axis=1)
+        angles = np.column_stack([VIEW_HEADINGS, VIEW_ELEVATIONS])[views]
+        poses = np.concatenate([places.repeat(len(angles), 0), np.tile(angles, (count, 1))], axis=1)
         features = encoder.of_labels(seen(house, camera, frames, poses))
     else:
         features = encoder(frames.rgb)
-    return features.reshape(count, VIEWS, -1)
+    return features.reshape(count, len(features) // count, -1)

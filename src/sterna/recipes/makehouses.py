@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ SPLITS = ("train", "val_seen", "val_unseen")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
+VIEWS_OF = {"all": slice(None), "level": slice(12, 24)}
+"""Which of the 36 views a feature file holds, by name."""
 _COUNTS = ("paths", "seen_paths", "unseen_paths", "errands", "seen_errands", "unseen_errands")
 
 
@@ -92,6 +94,9 @@ class HousesConfig:
     """Errands of each unseen house."""
     continuous: bool = True
     """Also write VLN-CE's files, with reference trajectories."""
+    views: Literal["all", "level"] = "all"
+    """Views of a panorama: all 36, or the 12 at the horizon (a third of the time, here and in
+    training; steps and ceilings are seen less well)."""
     encoder: str = OURS
     """What looks at the views: ours (trained on the training houses, about a minute), oracle (reads
     masks; an upper bound, not an agent), the folder of a trained one, or a model of transformers by
@@ -101,6 +106,8 @@ class HousesConfig:
         for name in (*_COUNTS, "train", "val_unseen"):
             if getattr(self, name) < 1:
                 raise InputError(f"houses: {name} is at least 1, found {getattr(self, name)}")
+        if self.views not in VIEWS_OF:
+            raise InputError(f"houses: views must be all or level, found {self.views!r}")
         if sum(getattr(self, name) for name in _COUNTS) > PER_HOUSE:
             raise InputError(f"houses: at most {PER_HOUSE} paths and errands a house")
         if self.seed < 0 or self.train + self.val_unseen > UNSEEN:
@@ -234,7 +241,8 @@ def add_views(config: HousesConfig, out: Path, part: Path) -> None:
     """Render and encode the 36 views of every viewpoint of a house's part."""
     house = make_house(read_json(part / "house.json")["seed"])
     points = place_viewpoints(house, ground_of(house))
-    views = encode_house(house, points, open_encoder(config, out))
+    chosen = VIEWS_OF[config.views]
+    views = encode_house(house, points, open_encoder(config, out), views=chosen)
     _save(part / VIEWS_FILE, views.astype(np.float16))
 
 
@@ -310,7 +318,8 @@ def _join(config: HousesConfig, out: Path, seeds: Sequence[int]) -> None:
             _join_continuous(out / VLNCE / split, split, there)
     encoder = open_encoder(config, out)
     attrs: dict[str, str | int | float] = {"source": encoder.name, "digest": encoder.digest}
-    write_features(out / "features" / f"{FEATURES}.hdf5", folders, attrs)
+    file = out / "features" / f"{FEATURES}.hdf5"
+    write_features(file, folders, attrs, VIEWS_OF[config.views])
     write_words(out)
     boxes = {key: value for folder in folders for key, value in read_json(folder / BOXES).items()}
     write_json(out / "reverie" / BOXES, boxes, indent=None)
@@ -329,9 +338,12 @@ def _join_continuous(folder: Path, split: str, parts: Sequence[Part]) -> None:
 
 
 def write_features(
-    target: Path, parts: Sequence[Path], attrs: dict[str, str | int | float]
+    target: Path,
+    parts: Sequence[Path],
+    attrs: dict[str, str | int | float],
+    views: slice = slice(None),
 ) -> None:
-    """Join the view features of parts into one HDF5 file."""
+    """Join the view features of parts, of some of the 36 views, into one HDF5 file."""
 
     def items() -> Iterator[tuple[str, Any]]:
         for folder in parts:
@@ -340,7 +352,8 @@ def write_features(
             for name, values in zip(names, views, strict=True):
                 yield f"{folder.name}_{name}", values
 
-    write_views(target, items(), *camera_angles(), attrs)
+    headings, elevations = camera_angles()
+    write_views(target, items(), headings[views], elevations[views], attrs)
 
 
 def write_words(out: Path) -> None:

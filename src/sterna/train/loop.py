@@ -24,6 +24,7 @@ from sterna.train.grounding import aimed
 from sterna.train.imitation import ImitationTask, Recorded
 from sterna.train.log import RunLog
 from sterna.train.memory import Memory
+from sterna.train.optimizer import make_optimizer
 from sterna.train.pieces import split, summed
 from sterna.train.schedule import Batches, OptimizerConfig, uniform_draws
 from sterna.train.task import TaskOutput
@@ -145,7 +146,7 @@ class Runner(ABC):
         task.to(self.accelerator.device)
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         self.shown = self._batches(episodes, loop.batch_size, 0)
-        self.optimizer = adamw(task, optimizer)
+        self.optimizer = make_optimizer(task, optimizer)
         self.progress, self.memory = Progress(), Memory(loop.memory)
         self._check_config(config or {})
         if self.state_file.exists():
@@ -340,36 +341,3 @@ def _mix(*numbers: int) -> int:
         state = (state ^ (number + 0x632BE59BD9B4E019)) * 0xBF58476D1CE4E5B9 % 2**64
         state ^= state >> 31
     return state >> 1
-
-
-def adamw(task: nn.Module, options: OptimizerConfig) -> torch.optim.AdamW:
-    """Return AdamW over what may be trained; each group's `factor` scales the learning rate."""
-    language: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    calm: list[nn.Parameter] = []
-    calm_language: list[nn.Parameter] = []
-    for name, parameter in task.named_parameters():
-        if parameter.requires_grad:
-            bare = name.removeprefix("model.")
-            slow = bare.startswith(("policy.embeddings.", "policy.lang_encoder."))
-            if parameter.ndim < 2 and not options.decay_vectors:
-                (calm_language if slow else calm).append(parameter)
-            else:
-                (language if slow else rest).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {"params": rest, "factor": 1.0},
-        {"params": language, "factor": options.language_rate},
-    ]
-    if not options.decay_vectors:
-        groups += [
-            {"params": calm, "factor": 1.0, "weight_decay": 0.0},
-            {"params": calm_language, "factor": options.language_rate, "weight_decay": 0.0},
-        ]
-    return torch.optim.AdamW(
-        groups,
-        lr=options.learning_rate,
-        betas=options.betas,
-        eps=options.epsilon,
-        weight_decay=options.weight_decay,
-        fused=True,
-    )

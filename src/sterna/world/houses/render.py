@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sterna.errors import InputError
-from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEWS
+from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
 from sterna.world.houses.scene import House
 
 CELL = 0.4  # metres a cell of the grid
@@ -134,20 +134,26 @@ class Renderer:
         return self._run(rows, camera.height, camera.width, 0)
 
     def panorama(
-        self, positions: ArrayLike, size: int | tuple[int, int] = 224, fov: float = 60.0
+        self,
+        positions: ArrayLike,
+        size: int | tuple[int, int] = 224,
+        fov: float = 60.0,
+        *,
+        views: slice = slice(None),
     ) -> Frames:
         """Render the 36 views of viewpoints [3] or [N, 3], in the field's order, as one batch.
 
         `size` is the side of a square picture or (width, height); `fov` (degrees) is vertical, as
-        in the field's simulator. Views of one viewpoint follow each other: row 36 * n + view.
+        in the field's simulator. Views of one viewpoint follow each other: row 36 * n + view; or
+        as many as `views` selects of the 36.
         """
         width, height = size if isinstance(size, tuple) else (size, size)
         reach = math.tan(math.radians(fov) / 2) * width / max(1, height)
         camera = Camera(width=width, height=height, hfov=2 * math.degrees(math.atan(reach)))
         place = np.asarray(positions, np.float64).reshape(-1, 3)
-        heading = np.tile(VIEW_HEADINGS, len(place))
-        elevation = np.tile(VIEW_ELEVATIONS, len(place))
-        return self.render(camera, place.repeat(VIEWS, 0), heading, elevation)
+        headings, elevations = VIEW_HEADINGS[views], VIEW_ELEVATIONS[views]
+        heading, elevation = np.tile(headings, len(place)), np.tile(elevations, len(place))
+        return self.render(camera, place.repeat(len(headings), 0), heading, elevation)
 
     def from_above(self, storey: int = 0, metre: int = 60, cut: float = 1.4) -> Frames:
         """Look straight down on a storey cut open `cut` metres over its floor, north up.
