@@ -13,7 +13,7 @@ from sterna.errors import InputError
 from sterna.world.houses import CLASSES, STRUCTURE, House, check, make_house
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.model import Model
-from sterna.world.houses.place import put, turned
+from sterna.world.houses.placed import put, turned
 
 # More seeds: STERNA_HOUSES=1000 pytest tests/world/houses -k sound
 SEEDS = int(os.environ.get("STERNA_HOUSES", "10"))

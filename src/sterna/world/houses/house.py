@@ -11,7 +11,8 @@ from sterna.world.houses.names import room_names, single_beds
 from sterna.world.houses.objects import KINDS
 from sterna.world.houses.openings import HALF_WALL, Opening, Wall, doors, walls, windows
 from sterna.world.houses.paint import Palette
-from sterna.world.houses.place import Placed, Site
+from sterna.world.houses.place import Site
+from sterna.world.houses.placed import Placed
 from sterna.world.houses.plan import FLIGHT_TREADS, LANDING, TREAD, Rect, Space, draw_plan
 from sterna.world.houses.scene import (
     STRUCTURE,

@@ -14,6 +14,7 @@ from sterna.world.houses.language.meaning import DoorRef, ThingRef
 from sterna.world.houses.language.pointing import State, doors, things
 from sterna.world.houses.scene import Thing
 
+OPPOSITE = {"left": "right", "right": "left"}
 LARGE = 0.12  # cubic metres from which an unlisted kind counts as large
 
 
@@ -109,7 +110,8 @@ def choose_door(
     found = [DoorRef(to=to)] * (8 if to != "corridor" else 5) + [DoorRef(to=to, wide=wide)]
     found += [DoorRef()] * (8 if len(view.doors(DoorRef())) == 1 else 0)
     for side in ("left", "right", "ahead"):
-        if row in view.doors(DoorRef(side=side), surely=True):
+        against = turn.removeprefix("slightly ") == OPPOSITE.get(side)
+        if not against and row in view.doors(DoorRef(side=side), surely=True):
             found += [DoorRef(side=side, to=to), DoorRef(side=side, wide=wide)]
             found += _numbered(view, row, side, to, wide)
     found += [DoorRef(by=by, wide=wide) for by in _by_door(house, state, row, dice)]
