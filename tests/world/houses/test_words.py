@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sterna.errors import InputError
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells
 from sterna.world.houses.words import (
     CONCEPTS,

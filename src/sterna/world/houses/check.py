@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
+from sterna.world.houses.plan import LEAST_AREA, LEAST_ROOMS, MOST_AREA, MOST_ROOMS
 from sterna.world.houses.scene import House, Room
 
 RADIUS = 0.2  # of the agent, metres
@@ -16,7 +17,7 @@ STEP = 0.02  # what is lower than this is walked over
 RASTER = 0.05
 TOUCH = 2e-5  # float32 corners of touching boxes may overlap by rounding
 REQUIRED = ("living room", "kitchen", "bathroom", "bedroom", "hall", "corridor")
-AREA, ROOMS = (120.0, 300.0), (6, 16)
+AREA, ROOMS = (LEAST_AREA, MOST_AREA), (LEAST_ROOMS, MOST_ROOMS)
 
 Cells = NDArray[np.bool_]
 
@@ -36,7 +37,7 @@ def size_faults(house: House) -> list[str]:
     """Return limits of area and number of rooms that are not kept, and rooms that are missing."""
     out = []
     if not AREA[0] <= house.area <= AREA[1]:
-        out.append(f"area {house.area:.1f} m2 is not in {AREA[0]:.0f}-{AREA[1]:.0f}")
+        out.append(f"area {house.area:.1f} m2 is not in {AREA[0]}-{AREA[1]}")
     if not ROOMS[0] <= len(house.rooms) <= ROOMS[1]:
         out.append(f"{len(house.rooms)} rooms, expected {ROOMS[0]}-{ROOMS[1]}")
     kinds = [room.kind for room in house.rooms]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sterna.world.houses.dice import Dice
+from sterna.world.houses.model import Box
 from sterna.world.houses.openings import HALF_WALL, Opening, Wall
 from sterna.world.houses.paint import Paint
 from sterna.world.houses.plan import FLIGHT_TREADS, LANDING, TREAD, Rect, Space
-
-Box = tuple[int, int, int, int, int, int]
 
 OUTER_WALL = 180  # what an outer wall adds outside its centre line
 CEILING = 100
 RAIL = 900
 FLIGHT, CORE = 1000, 80
+RISERS = 16  # of two flights
 
 WALL_COLOURS = {
     "living room": ("white", "beige", "grey", "green"),
@@ -59,6 +59,19 @@ class Finish:
     wall: Paint
 
 
+@dataclass(frozen=True)
+class Building:
+    """A house without its things: rooms, walls as seen from each, openings; a storey's `levels`
+    and a room's `looks` in the order of storeys and rooms.
+    """
+
+    spaces: list[Space]
+    stretches: list[Wall]
+    openings: list[Opening]
+    levels: list[Heights]
+    looks: list[Finish]
+
+
 @dataclass
 class Boxes:
     """Boxes gathered one by one: corners in mm, class, instance, paint."""
@@ -78,11 +91,11 @@ class Boxes:
 
 
 def heights(dice: Dice, storeys: int) -> list[Heights]:
-    """Return a storey's heights; 16 equal risers lead from one floor to the next."""
+    """Return each storey's heights; 16 equal risers lead from one floor to the next."""
     if storeys == 1:
         return [Heights(0, ceiling := dice.between(2700, 3000, 100), ceiling + CEILING)]
     rise, ceiling = dice.pick(((180, 2700), (185, 2760), (188, 2808)))
-    step = 16 * rise
+    step = RISERS * rise
     return [Heights(0, ceiling, step), Heights(step, step + 2700, step + 2700 + CEILING)]
 
 
@@ -102,29 +115,23 @@ def finishes(dice: Dice, spaces: list[Space], levels: list[Heights]) -> list[Fin
     return out
 
 
-def build_shell(
-    boxes: Boxes,
-    spaces: list[Space],
-    stretches: list[Wall],
-    openings: list[Opening],
-    levels: list[Heights],
-    looks: list[Finish],
-) -> None:
-    """Add everything that is not furniture."""
+def build_shell(boxes: Boxes, building: Building) -> None:
+    """Add everything that is neither stairs nor furniture."""
+    spaces, levels, looks = building.spaces, building.levels, building.looks
     for space, look in zip(spaces, looks, strict=True):
         _slabs(boxes, space, look, levels)
-    for wall in stretches:
-        holes = [
-            o
-            for o in openings
-            if (o.wall.axis, o.wall.at, o.wall.storey) == (wall.axis, wall.at, wall.storey)
-            and o.low < wall.high
-            and wall.low < o.high
-        ]
+    for wall in building.stretches:
+        holes = [opening for opening in building.openings if _pierces(opening, wall)]
         reach = [0 if _covered(spaces, wall, end) else OUTER_WALL for end in (0, 1)]
         _wall(boxes, wall, holes, levels[wall.storey], looks[wall.a].wall, reach)
-    for opening in openings:
+    for opening in building.openings:
         _frame(boxes, opening, levels[opening.wall.storey].floor)
+
+
+def _pierces(opening: Opening, wall: Wall) -> bool:
+    own = opening.wall
+    in_line = (own.axis, own.at, own.storey) == (wall.axis, wall.at, wall.storey)
+    return in_line and opening.low < wall.high and wall.low < opening.high
 
 
 def _covered(spaces: list[Space], wall: Wall, end: int) -> bool:
@@ -191,7 +198,7 @@ def build_stairs(boxes: Boxes, space: Space, level: Heights, floor: Paint) -> No
     `space` is the corridor below. The first flight goes up away from it, the second comes back.
     """
     rect = space.rects[space.well or 0]
-    rise = (level.top - level.floor) // 16
+    rise = (level.top - level.floor) // RISERS
     start, z = well_start(rect, space), level.floor
     wood, rail = floor._replace(material="wood"), Paint("brown", "wood")
 
@@ -269,18 +276,24 @@ def _frame(boxes: Boxes, opening: Opening, floor: int) -> None:
         box = (a, n, z0, b, f, z1) if wall.axis == 0 else (n, a, z0, f, b, z1)
         boxes.add(kind, box, paint)
 
-    if opening.kind in ("door", "front"):
-        for a, b in ((low - 60, low), (high, high + 60)):
-            add("door frame", a, b, near - 12, far + 12, bottom, top, trim)
-        add("door frame", low - 60, high + 60, near - 12, far + 12, top, top + 60, trim)
-        if opening.kind == "front":
-            leaf = Paint("green", "wood")
-            add("front door", low, high, wall.at - 25, wall.at + 25, bottom, top, leaf)
+    if opening.kind == "window":
+        n, f = wall.at - 25, wall.at + 25
+        add("window", low, high, wall.at - 10, wall.at + 10, bottom, top, Paint("blue", "sky"))
+        for a, b in _bars(low, high):
+            add("window", a, b, n, f, bottom, top, trim)
+        add("window", low, high, n, f, bottom, bottom + 40, trim)
+        add("window", low, high, n, f, top - 40, top, trim)
         return
-    add("window", low, high, wall.at - 10, wall.at + 10, bottom, top, Paint("blue", "sky"))
+    for a, b in ((low - 60, low), (high, high + 60)):
+        add("door frame", a, b, near - 12, far + 12, bottom, top, trim)
+    add("door frame", low - 60, high + 60, near - 12, far + 12, top, top + 60, trim)
+    if opening.kind == "front":
+        leaf = Paint("green", "wood")
+        add("front door", low, high, wall.at - 25, wall.at + 25, bottom, top, leaf)
+
+
+def _bars(low: int, high: int) -> list[tuple[int, int]]:
+    """Return the upright bars of a window; wide ones have one in the middle."""
     middle = (low + high) // 2
-    bars = ((low, low + 40), (high - 40, high), (middle - 20, middle + 20))
-    for a, b in bars if high - low > 900 else bars[:2]:
-        add("window", a, b, wall.at - 25, wall.at + 25, bottom, top, trim)
-    add("window", low, high, wall.at - 25, wall.at + 25, bottom, bottom + 40, trim)
-    add("window", low, high, wall.at - 25, wall.at + 25, top - 40, top, trim)
+    inner = [(middle - 20, middle + 20)] if high - low > 900 else []
+    return [(low, low + 40), (high - 40, high), *inner]

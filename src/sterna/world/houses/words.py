@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.errors import InputError
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, centre_weights
 
 Numbers = NDArray[np.float32]
