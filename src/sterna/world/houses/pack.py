@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sterna.world.houses.building import Boxes, Building, Finish
 from sterna.world.houses.names import room_names
 from sterna.world.houses.objects import KINDS
 from sterna.world.houses.openings import Opening
@@ -13,7 +14,6 @@ from sterna.world.houses.placed import Placed
 from sterna.world.houses.plan import Space
 from sterna.world.houses.prepare import clear_floor
 from sterna.world.houses.scene import STRUCTURE, Door, House, Room, Stairs, Thing, Window
-from sterna.world.houses.shell import Boxes, Building, Finish
 
 CLASSES = (*STRUCTURE, *KINDS)
 BELOW_LAMP = 0.02  # metres from a lamp down to the point that shines

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from sterna.world.houses.building import Heights
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.openings import HALF_WALL, Opening, Wall
 from sterna.world.houses.place import Site
 from sterna.world.houses.plan import Rect, Space
-from sterna.world.houses.shell import Heights, well_sides
+from sterna.world.houses.stairwell import well_sides
 
 # Sides of a room by (axis of the wall, way to the room): 0 north, 1 east, 2 south, 3 west.
 SIDES = {(0, -1): 0, (1, -1): 1, (0, 1): 2, (1, 1): 3}
