@@ -48,9 +48,7 @@ class Recording:
         """Whether it stopped within the protocol's radius; None where the goal is not known."""
         if self.to_goal is None:
             return None
-        rule, left = self.protocol, float(self.to_goal[-1])
-        near = left < rule.success_radius if rule.strict else left <= rule.success_radius
-        return self.stopped and near
+        return self.stopped and bool(self.protocol.near(self.to_goal[-1]))
 
 
 def record(
