@@ -32,7 +32,7 @@ TRIES = 12  # drafts before a path is given up
 # In how many of a hundred cases a turn is said, from the first draft to the most detailed.
 SAYS_TURN = {
     "left": (66, 100), "right": (66, 100), "around": (70, 100), "slightly left": (30, 80),
-    "slightly right": (30, 80), "straight": (14, 25),
+    "slightly right": (30, 80), "straight": (26, 40),
 }  # fmt: skip
 
 
