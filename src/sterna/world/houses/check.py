@@ -72,10 +72,12 @@ def _pair(house: House, i: int, j: int) -> str:
 
 
 def unsupported(house: House) -> list[str]:
-    """Return things that stand on another and do not touch it from above."""
-    out = []
+    """Return things that float: over the one they stand on, or off floor, walls and ceiling."""
+    out, building = [], house.boxes[house.box_instance == 0].astype(np.float64)
     for thing in house.things:
         if thing.on is None:
+            if not _held(house.boxes[thing.first : thing.last].astype(np.float64), building):
+                out.append(f"{thing.kind} {thing.id} floats")
             continue
         below = house.things[thing.on]
         own = house.boxes[thing.first : thing.last].astype(np.float64)
@@ -87,6 +89,12 @@ def unsupported(house: House) -> list[str]:
         if not under.any():
             out.append(f"{thing.kind} {thing.id} floats over {below.kind} {below.id}")
     return out
+
+
+def _held(own: NDArray[np.float64], building: NDArray[np.float64]) -> bool:
+    """Whether one of a thing's boxes touches a box of the building."""
+    apart = np.maximum(building[:, :3] - own[:, None, 3:], own[:, None, :3] - building[:, 3:])
+    return bool((apart < 1e-4).all(-1).any())
 
 
 def blocked_doors(house: House) -> list[str]:

@@ -32,7 +32,8 @@ class Site:
 
     Sides are numbered as quarters: 0 north, 1 east, 2 south, 3 west. `floor` and `ceiling` are
     heights (z), `windows` (side, low, high, sill over the floor); `kept` are boxes of air that must
-    stay free, for doors, windows and stairs; `reach` is floor from which things are used.
+    stay free, for doors, windows and stairs; `holes` are openings, where nothing can hang; `reach`
+    is floor from which things are used.
     """
 
     dice: Dice
@@ -43,6 +44,7 @@ class Site:
     windows: list[tuple[int, int, int, int]]
     kept: list[Box] = field(default_factory=list)
     things: list[Placed] = field(default_factory=list)
+    holes: list[Box] = field(default_factory=list)
     reach: list[Rect] = field(default_factory=list)
 
     @property
@@ -71,6 +73,8 @@ class Site:
         if flat and (b[0] < x0 + 20 or b[1] < y0 + 20 or b[3] > x1 - 20 or b[4] > y1 - 20):
             return False
         if not flat and any(meet(b, air) and _parts_meet(new, air) for air in self.kept):
+            return False
+        if b[2] - self.floor >= HUNG and any(meet(b, hole) for hole in self.holes):
             return False
         for other in self.things:
             if meet(b, other.box) and any(meet(p, other.box) for p, _ in new.parts):

@@ -50,6 +50,8 @@ def _keep_air(site: Site, hole: Opening, side: int) -> None:
     else:
         site.doors.append((side, hole.low, hole.high))
         # Wide openings stay free in the middle, where people walk.
+        a, b, c, d = _strip(site.rect, side, hole.low, hole.high, 1)
+        site.holes.append((a, b, site.floor, c, d, site.floor + hole.top))
         margin = -max(0, (hole.high - hole.low - 1200) // 2) if wide else 80
         depth = 500 if wide else 700
     a, b, c, d = _strip(site.rect, side, hole.low - margin, hole.high + margin, depth)

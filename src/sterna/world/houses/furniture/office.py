@@ -19,7 +19,7 @@ def desk(dice: Dice) -> Model:
 def desk_chair(dice: Dice) -> Model:
     """Return a swivel chair."""
     m = Model("desk chair", dice.pick(("black", "grey", "blue", "red", "green")), "fabric")
-    m.add(560, 60, 50, 0, 0, 30, BLACK).add(60, 560, 50, 0, 0, 30, BLACK)
+    m.add(560, 60, 80, 0, 0, 0, BLACK).add(60, 560, 80, 0, 0, 0, BLACK)
     m.add(60, 60, 380, 0, 0, 80, STEEL).add(480, 480, 70, 0, 0, 460)
     return m.add(440, 60, 520, 0, -210, 560)
 
