@@ -157,7 +157,7 @@ def test_the_checks_see_faults(houses: list[House]) -> None:
     rising = house.boxes.copy()
     table = next(t for t in house.things if t.kind == "coffee table" and t.on is None)
     rising[table.first : table.last, [2, 5]] += 0.1
-    assert check.unsupported(_with(house, boxes=rising)) == [f"coffee table {table.id} floats"]
+    assert f"coffee table {table.id} floats" in check.unsupported(_with(house, boxes=rising))
     wall = house.boxes.copy()
     door = next(d for d in house.doors if not d.wide and d.rooms[1] is not None)
     x, y = door.centre
