@@ -288,7 +288,7 @@ class Agent:
 
     def navigate(self, rows: MapRows) -> NavigationOutput:
         """Run one decision of the walking agents; the full output of the model."""
-        return self._decide(rows, self._observe(rows), decide=True)
+        return self._decide(rows, self._observe(rows))
 
     def _observe(self, rows: MapRows) -> dict[str, Any]:
         """Return what `DUET.navigate` reads: text, panorama and map, which now remembers it."""
@@ -302,9 +302,11 @@ class Agent:
             **to_navigate(rows, self.device),
         }
 
-    def _decide(self, rows: MapRows, seen: dict[str, Any], **how: bool) -> NavigationOutput:
+    def _decide(
+        self, rows: MapRows, seen: dict[str, Any], *, details: bool = False
+    ) -> NavigationOutput:
         """Run the model on what `_observe` returned and keep the best objects."""
-        output: NavigationOutput = self.model.navigate(**seen, **how)
+        output = self.model.navigate(**seen, details=details, decide=not details)
         if output.object_logits is not None:
             self.objects = self._best_objects(rows, output.object_logits)
         return output

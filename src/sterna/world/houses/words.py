@@ -89,7 +89,7 @@ def _vector(word: str, size: int) -> NDArray[np.float64]:
         if form in _ROW:
             return _signs(_ROW[form], size) / math.sqrt(size)
         if form in SYNONYMS:
-            return name_vectors([SYNONYMS[form]], size)[0].astype(np.float64)
+            return np.asarray(name_vectors([SYNONYMS[form]], size)[0], np.float64)
     bits = b"".join(hashlib.sha256(f"{word}/{i}".encode()).digest() for i in range(-(-size // 256)))
     signs = np.unpackbits(np.frombuffer(bits, np.uint8))[:size].astype(np.float64)
     return (1.0 - 2.0 * signs) * (UNSEEN / math.sqrt(size))

@@ -178,9 +178,10 @@ def _join(before: str, item: Item, sentence: str, voice: Voice) -> str:
         return ", " if kind == "along" or " and " in words else " and "
     if kind == "before" or "which" in sentence or len(sentence.split()) > LONG:
         return ". "
-    then = () if "then " in sentence else (", then ",)
+    joins = [". ", ". "] if "then " in sentence else [". ", ". ", ", then "]
     if kind in ("turn", "along") or " and " in sentence or " and " in words:
-        return voice.pick((". ", ". ", *then))
+        return voice.pick(joins)
     if kind == "stop":
         return voice.pick((" and ", " and ", ". "))
-    return voice.pick((". ", ". ", ". ", " and ", *then, *(" and then " for _ in then)))
+    then = [] if "then " in sentence else [", then ", " and then "]
+    return voice.pick([". ", ". ", ". ", " and ", *then])
