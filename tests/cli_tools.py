@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,3 +65,20 @@ def train_tiny(
     """Train (or distil) a few iterations in a toy world; `kind` begins the recipe's name."""
     recipe = f"{kind}-teacher" if name == "train" else f"{kind}-student"
     return sterna(capsys, name, recipe, "--data", world, "--out", out, *TINY_RUN, *more)
+
+
+@contextmanager
+def killed_at(iteration: int) -> Iterator[None]:
+    """Interrupt every run, training or pre-training, as it begins an iteration."""
+    from sterna.train.loop import Runner  # torch takes a moment to import
+
+    whole = Runner.step
+
+    def stopping(runner: Runner, number: int) -> object:
+        if number == iteration:
+            raise KeyboardInterrupt
+        return whole(runner, number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Runner, "step", stopping)
+        yield

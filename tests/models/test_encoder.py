@@ -16,7 +16,7 @@ from sterna.models.encoder import Encoder, ViewEncoder, load_encoder, save_encod
 from sterna.models.pictures import TransformersEncoder
 from sterna.models.viewnet import ViewNet, ViewNetConfig
 from sterna.models.weights import WeightsError
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.words import CONCEPTS, THING_CLASSES
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli_tools import TINY_RUN, Said, sterna
+from cli_tools import TINY_RUN, Said, killed_at, sterna
 from sterna.files import read_json
 from sterna.models.pretrained import from_pretrained
 from sterna.recipes.config import Stage1Run
 from sterna.recipes.pretraining import PRETRAINING, STAGE1
 from sterna.recipes.runs import as_json
-from sterna.train.loop import Runner
 
 Capture = pytest.CaptureFixture[str]
 RUN = (
@@ -76,18 +75,9 @@ def test_stopped_and_continued_equals_unbroken(
     toy_house: Path,
     run: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = Runner.step
-
-    def stopping(runner: Runner, iteration: int) -> object:
-        if iteration == 5:  # state was saved after four
-            raise KeyboardInterrupt
-        return whole(runner, iteration)
-
-    monkeypatch.setattr(Runner, "step", stopping)
-    assert pretrain(capsys, toy_house, tmp_path).code == 130
-    monkeypatch.undo()
+    with killed_at(5):  # state was saved after four
+        assert pretrain(capsys, toy_house, tmp_path).code == 130
     torch.rand(5)  # a resumed process has another history of the global generator
     assert pretrain(capsys, toy_house, tmp_path, "--json").json["iteration"] == 6
     assert "next: sterna train RECIPE --start.weights" in pretrain(capsys, toy_house, tmp_path).out

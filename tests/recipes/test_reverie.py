@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cli_tools import TINY_RUN, Said, sterna, train_tiny
+from cli_tools import TINY_RUN, Said, killed_at, sterna, train_tiny
 from sterna.data.boxes import read_boxes
 from sterna.data.objects import read_objects
 from sterna.data.reverie import read_reverie
@@ -20,7 +20,6 @@ from sterna.recipes.runs import protocol_of
 from sterna.recipes.tables import DISTILLING, PRETRAINING, STAGE1, TRAINING
 from sterna.recipes.toyreverie import OBJECTS_FILE, write_toy_reverie
 from sterna.recipes.world import World
-from sterna.train.loop import Trainer
 from sterna.train.pretrain.task import TaskMix
 
 Capture = pytest.CaptureFixture[str]
@@ -75,18 +74,10 @@ def test_a_run_keeps_the_scores_of_objects(run: Path) -> None:
 
 
 def test_killed_and_continued_equals_unbroken(
-    capsys: Capture, world: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: Capture, world: Path, run: Path, tmp_path: Path
 ) -> None:
-    whole = Trainer.step
-
-    def stopping(trainer: Trainer, iteration: int) -> object:
-        if iteration == 3:
-            raise KeyboardInterrupt
-        return whole(trainer, iteration)
-
-    monkeypatch.setattr(Trainer, "step", stopping)
-    assert train_tiny(capsys, world, tmp_path, kind=KIND).code == 130
-    monkeypatch.undo()
+    with killed_at(3):
+        assert train_tiny(capsys, world, tmp_path, kind=KIND).code == 130
     assert train_tiny(capsys, world, tmp_path, kind=KIND).code == 0
     assert (tmp_path / LAST).read_bytes() == (run / LAST).read_bytes()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cli_tools import sterna, train_tiny
+from cli_tools import killed_at, sterna, train_tiny
 from sterna.data.r2r import read_entries, read_r2r
 from sterna.files import read_json, write_json
 from sterna.models.pretrained import from_pretrained
@@ -17,7 +17,6 @@ from sterna.recipes.evaluation import permuted
 from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import as_json, needs_teacher
 from sterna.recipes.tables import DISTILLING, TRAINING
-from sterna.train.loop import Trainer
 
 Capture = pytest.CaptureFixture[str]
 LAST = Path("last") / "model.safetensors"
@@ -45,20 +44,11 @@ def test_stopped_and_continued_equals_unbroken(
     toy_house: Path,
     toy_run: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    whole = Trainer.step
-
-    def stopping(trainer: Trainer, iteration: int) -> object:
-        if iteration == 3:
-            raise KeyboardInterrupt
-        return whole(trainer, iteration)
-
-    monkeypatch.setattr(Trainer, "step", stopping)
-    stopped = train_tiny(capsys, toy_house, tmp_path)
+    with killed_at(3):
+        stopped = train_tiny(capsys, toy_house, tmp_path)
     assert stopped.code == 130 and "the same command continues" in stopped.err
     assert not (tmp_path / "run.json").exists() and not (tmp_path / LAST).exists()
-    monkeypatch.undo()
     said = train_tiny(capsys, toy_house, tmp_path, "--json")
     assert said.json["out"] == str(tmp_path) and said.json["iteration"] == 4
     assert (tmp_path / LAST).read_bytes() == (toy_run / LAST).read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,8 @@ from sterna.metrics import R2R_CE, R2R_DUET
 from sterna.show import Recording, draw_recording, record
 from sterna.show.continuous import make_page
 from sterna.show.layers import BAND, REFERENCE, START, WALKED
-from sterna.show.page import HEIGHT, WIDTH, make_layout, size_of
+from sterna.show.layout import HEIGHT, WIDTH, make_layout, size_of
+from sterna.show.page import Page
 from sterna.world.frames import Action
 from sterna.world.houses import make_house
 from sterna.world.houses.ground import ground_of
@@ -159,3 +161,23 @@ def test_long_instructions_keep_clear_of_the_view(words: int) -> None:
     assert size_of(layout.view)[0] == size_of(layout.view)[1] >= 400
     if words < 160:
         assert not rows[-1].endswith("..."), "all of it can be read"
+
+
+def test_a_long_walk_is_written_as_it_comes(
+    walk: tuple[Recording, HouseFrames], tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One MP4 never holds more than a few of its pictures."""
+    pytest.importorskip("av", reason="MP4 needs the extra viz")
+    alive: list[weakref.ref[Image.Image]] = []
+    most, draw = [0], Page.frame
+
+    def counted(page: Page, t: int, view: Image.Image | None) -> Image.Image:
+        most[0] = max(most[0], sum(one() is not None for one in alive))
+        picture = draw(page, t, view)
+        alive.append(weakref.ref(picture))
+        return picture
+
+    monkeypatch.setattr(Page, "frame", counted)
+    done = record(PLAIN, OpenPlane(), R2R_CE, [GO] * 8)
+    draw_recording(done, [tmp_path / "walk.mp4"])
+    assert len(alive) == 9 and most[0] <= 3

@@ -153,8 +153,7 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
         return self._ground.geodesic(self._walkers.position[0], self._goals)
 
     def _success(self) -> bool:
-        radius = self.protocol.success_radius
-        return self._distance < radius if self.protocol.strict else self._distance <= radius
+        return bool(self.protocol.near(self._distance))
 
     def _info(self) -> dict[str, Any]:
         return {

@@ -22,7 +22,7 @@ from sterna.world.geometry import Floats, Ints
 from sterna.world.houses import House, make_house
 from sterna.world.houses import render as pictures
 from sterna.world.houses.dice import Dice
-from sterna.world.houses.ground import ground_of
+from sterna.world.houses.ground import ground_of, room_cells
 from sterna.world.houses.scans import scan_of, seed_of
 from sterna.world.space import Space
 from sterna.world.surface import Agent
@@ -106,26 +106,13 @@ def draw_episodes(
     of the shortest path, `distance` its geodesic length; the instruction names the two rooms.
     `InputError` if the house holds no such path.
     """
-    dice, rooms = Dice(house.seed, _STREAM), _cells_of_rooms(house, ground)
+    dice = Dice(house.seed, _STREAM)
+    cells = room_cells(house, ground)
+    rooms = [(room, own) for room, own in enumerate(cells) if len(own)]
     return [
         _draw_episode(house, ground, dice, rooms, number, (shortest, longest))
         for number in range(count)
     ]
-
-
-def _cells_of_rooms(house: House, ground: Space) -> list[tuple[int, Ints]]:
-    """Return the level walkable cells of each room that can be reached; rooms without are out."""
-    surface = ground.surface
-    centres = surface.centres
-    level = (surface.island == 0) & (surface.slope == 0).all(1)
-    out = []
-    for room in house.rooms:
-        x0, y0, x1, y1 = room.rectangles[0]  # the stairwell is no room to start from
-        inside = level & (np.abs(centres[:, 2] - house.floors[room.storey]) < 0.01)
-        inside &= (centres[:, :2] > (x0, y0)).all(1) & (centres[:, :2] < (x1, y1)).all(1)
-        if inside.any():
-            out.append((room.id, np.flatnonzero(inside)))
-    return out
 
 
 def _draw_episode(
@@ -136,13 +123,10 @@ def _draw_episode(
     number: int,
     limits: tuple[float, float],
 ) -> Episode:
-    centres = ground.surface.centres_of
     for _ in range(_GOALS):
-        target, cells = dice.pick(rooms)
-        goal = centres(np.array(cells[dice.below(len(cells))])).round(4)
+        target, goal = _draw_point(ground, dice, rooms)
         for _ in range(_TRIES):
-            origin, cells = dice.pick(rooms)
-            start = centres(np.array(cells[dice.below(len(cells))])).round(4)
+            origin, start = _draw_point(ground, dice, rooms)
             if origin == target:
                 continue
             length = ground.geodesic(start, goal)
@@ -153,6 +137,13 @@ def _draw_episode(
     raise InputError(
         f"house {house.seed}: no path of {limits[0]} to {limits[1]} m between two rooms was found"
     )
+
+
+def _draw_point(ground: Space, dice: Dice, rooms: list[tuple[int, Ints]]) -> tuple[int, Floats]:
+    """Draw a room and a point of its floor [3]."""
+    room, cells = dice.pick(rooms)
+    point = ground.surface.centres_of(np.array(cells[dice.below(len(cells))])).round(4)
+    return room, point
 
 
 def _episode(

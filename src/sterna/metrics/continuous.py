@@ -62,7 +62,7 @@ def _score(trace: Trace, protocol: Protocol) -> dict[str, float]:
     _check(trace, protocol)
     length = float(np.linalg.norm(np.diff(trace.positions, axis=0), axis=1).sum())
     error, oracle = float(trace.to_goal[-1]), float(trace.to_goal.min())
-    success = float(trace.stopped and _within(error, protocol))
+    success = float(trace.stopped and protocol.near(error))
     longest = max(length, trace.geodesic, protocol.spl_floor)
     warped = _warped(trace)
     near = float(np.exp(-warped / (len(trace.reference) * protocol.ndtw_threshold)))
@@ -73,7 +73,7 @@ def _score(trace: Trace, protocol: Protocol) -> dict[str, float]:
         "NE": error,
         "oracle_error": oracle,
         "SR": success,
-        "OSR": float(_within(oracle, protocol)),
+        "OSR": float(protocol.near(oracle)),
         "SPL": success * (trace.geodesic / longest if longest else 1.0),
         "DTW": warped,
         "nDTW": near,
@@ -86,11 +86,6 @@ def _score(trace: Trace, protocol: Protocol) -> dict[str, float]:
                 "positions can be reached from the goal"
             )
     return scores
-
-
-def _within(distance: float, protocol: Protocol) -> bool:
-    radius = protocol.success_radius
-    return distance < radius if protocol.strict else distance <= radius
 
 
 def _warped(trace: Trace) -> float:

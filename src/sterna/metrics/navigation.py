@@ -144,9 +144,7 @@ def _success(walks: Sequence[Walk], errors: Floats, oracle: Floats, protocol: Pr
     if protocol.success == "goal_set":
         seen = [np.isin(walk.path, walk.goals) for walk in walks]  # type: ignore[arg-type]
         return np.array([[hit[-1] for hit in seen], [hit.any() for hit in seen]], np.float64)
-    distances = np.stack([errors, oracle])
-    radius = protocol.success_radius
-    return (distances < radius if protocol.strict else distances <= radius).astype(np.float64)
+    return protocol.near([errors, oracle]).astype(np.float64)
 
 
 def _efficiency(lengths: Floats, references: Floats, floor: float) -> Floats:

@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from sterna.errors import InputError
 
 ReferenceLength = Literal["geodesic", "path", "stored"]
@@ -144,6 +147,11 @@ class Protocol:
         return InputError(
             f"protocol {str(self.name)[:60]}: {key} must be {expected}, found {found!r}"
         )
+
+    def near(self, metres: ArrayLike) -> NDArray[np.bool_]:
+        """Say which distances to a goal (metres) lie within the success radius, shape kept."""
+        left = np.asarray(metres, np.float64)
+        return left < self.success_radius if self.strict else left <= self.success_radius
 
     @property
     def hash(self) -> str:

@@ -288,18 +288,25 @@ class Agent:
 
     def navigate(self, rows: MapRows) -> NavigationOutput:
         """Run one decision of the walking agents; the full output of the model."""
+        return self._decide(rows, self._observe(rows))
+
+    def _observe(self, rows: MapRows) -> dict[str, Any]:
+        """Return what `DUET.navigate` reads: text, panorama and map, which now remembers it."""
         tokens, mask, means = self.encoder(rows.node, rows.pose)
-        features = self._remember(rows, tokens, means)
-        agents = torch.from_numpy(rows.agent).to(self.device)
-        output = self.model.navigate(
-            self.text.rows(agents),
-            tokens,
-            mask,
-            node_features=features,
-            decide=True,
-            object_mask=object_mask(self.encoder.panoramas, rows.node, self.device),
+        return {
+            "text": self.text.rows(torch.from_numpy(rows.agent).to(self.device)),
+            "panorama": tokens,
+            "panorama_mask": mask,
+            "node_features": self._remember(rows, tokens, means),
+            "object_mask": object_mask(self.encoder.panoramas, rows.node, self.device),
             **to_navigate(rows, self.device),
-        )
+        }
+
+    def _decide(
+        self, rows: MapRows, seen: dict[str, Any], *, details: bool = False
+    ) -> NavigationOutput:
+        """Run the model on what `_observe` returned and keep the best objects."""
+        output = self.model.navigate(**seen, details=details, decide=not details)
         if output.object_logits is not None:
             self.objects = self._best_objects(rows, output.object_logits)
         return output

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
-from sterna.models.agent import Agent, object_mask, to_navigate
+from sterna.models.agent import Agent
 from sterna.models.attention import raw_scores
 from sterna.models.cross import CrossLayer
 from sterna.models.duet import DUET, NavigationOutput
@@ -72,48 +70,42 @@ class WatchedAgent(Agent):
 
     def navigate(self, rows: MapRows) -> NavigationOutput:
         """Run one decision of the walking agents and note what they attended to."""
-        tokens, mask, means = self.encoder(rows.node, rows.pose)
-        features = self._remember(rows, tokens, means)
-        text = self.text.rows(torch.from_numpy(rows.agent).to(self.device))
-        places: dict[str, Any] = to_navigate(rows, self.device)
-        output = self.model.navigate(
-            text,
-            tokens,
-            mask,
-            node_features=features,
-            details=True,
-            object_mask=object_mask(self.encoder.panoramas, rows.node, self.device),
-            **places,
-        )
-        if output.object_logits is not None:
-            self.objects = self._best_objects(rows, output.object_logits)
+        seen = self._observe(rows)
+        output = self._decide(rows, seen, details=True)
         among, words = attention(
-            self.model, output, text, tokens, mask, places["start_and_candidate_positions"]
+            self.model,
+            output,
+            seen["text"],
+            seen["panorama"],
+            seen["panorama_mask"],
+            seen["start_and_candidate_positions"],
         )
-        self._note(rows, output, among, words)
+        chances = output.fused.softmax(-1).float().cpu().numpy()
+        for i, agent in enumerate(rows.agent.tolist()):
+            length = int(self.text.mask[agent].sum())
+            glance = self._glance(rows, i, chances[i], among[i], words[i, :, :length])
+            self.glances[agent].append(glance)
         return output
 
-    def _note(self, rows: MapRows, output: NavigationOutput, among: Tensor, words: Tensor) -> None:
-        chances = output.fused.softmax(-1).float().cpu().numpy()
-        panoramas = self.encoder.panoramas
-        for i, agent in enumerate(rows.agent.tolist()):
-            slot = int(chances[i].argmax())
-            seen = np.flatnonzero(rows.candidates[i] == slot) if slot else np.zeros(0, np.int64)
-            token = 1 + int(seen[0]) if len(seen) else 0
-            node, open_ = int(rows.node[i]), np.flatnonzero(rows.mask[i] & ~rows.visited[i])
-            open_ = open_[open_ > 0]
-            self.glances[agent].append(
-                Glance(
-                    node=node,
-                    pose=int(rows.pose[i]),
-                    options=rows.nodes[i, open_],
-                    probabilities=chances[i, open_],
-                    stop=float(chances[i, 0]),
-                    choice=int(rows.nodes[i, slot]) if slot else -1,
-                    views=_by_view(panoramas, node, among[i, token].numpy()),
-                    words=words[i, token].numpy()[: int(self.text.mask[agent].sum())],
-                )
-            )
+    def _glance(
+        self, rows: MapRows, i: int, chances: Weights, among: Tensor, words: Tensor
+    ) -> Glance:
+        """Return the glance of row i from its chances [1+M] and its attention ([Q, Q], [Q, L])."""
+        slot = int(chances.argmax())
+        seen = np.flatnonzero(rows.candidates[i] == slot) if slot else np.zeros(0, np.int64)
+        token = 1 + int(seen[0]) if len(seen) else 0
+        node, open_ = int(rows.node[i]), np.flatnonzero(rows.mask[i] & ~rows.visited[i])
+        open_ = open_[open_ > 0]
+        return Glance(
+            node=node,
+            pose=int(rows.pose[i]),
+            options=rows.nodes[i, open_],
+            probabilities=chances[open_],
+            stop=float(chances[0]),
+            choice=int(rows.nodes[i, slot]) if slot else -1,
+            views=_by_view(self.encoder.panoramas, node, among[token].numpy()),
+            words=words[token].numpy(),
+        )
 
 
 def attention(

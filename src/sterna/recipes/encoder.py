@@ -24,8 +24,9 @@ from sterna.models.encoder import DTYPES, Encoder, Precision, ViewEncoder, save_
 from sterna.models.viewnet import SHARE_FLOOR, ViewNet, ViewNetConfig, ViewOutput
 from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
 from sterna.world.houses.ground import ground_of
-from sterna.world.houses.house import CLASSES, make_house
+from sterna.world.houses.house import make_house
 from sterna.world.houses.oracle import Oracle
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.render import Camera, Renderer
 from sterna.world.houses.scene import House
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, cells_of, seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,8 @@ from PIL import Image
 from sterna.envs.continuous import Camera, FrameSource
 from sterna.errors import InputError
 from sterna.show.floor import house_floors, house_scale, plane_floor
-from sterna.show.page import Layout, Page, make_layout, side_by_side, size_of
+from sterna.show.layout import Layout, make_layout, side_by_side, size_of
+from sterna.show.page import Page
 from sterna.show.recording import Recording
 from sterna.show.scene import Box
 from sterna.show.video import check_name, write_video
@@ -44,12 +45,14 @@ def draw_recording(
     if all(file.suffix.lower() == ".png" for file in files):
         t = len(recording.positions) - 1
         last = None if frames is None else next(_views(recording, frames, layout, [t]))
-        pictures = [page.frame(t, last)]
+        pictures: Iterable[Image.Image] = [page.frame(t, last)]
     else:
         views = None
         if frames is not None:
             views = _views(recording, frames, layout, range(len(recording.positions)))
-        pictures = list(page.frames(views))
+        walked = page.frames(views)
+        # One file takes the pictures as they come: a long walk does not fit in memory.
+        pictures = walked if len(files) == 1 else list(walked)
     return [write_video(file, pictures, fps) for file in files]
 
 

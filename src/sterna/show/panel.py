@@ -75,8 +75,7 @@ def height_profile(
 
     quiet = partial(Text, size=12, colour=QUIET)
     shapes: list[Shape] = [heading("Height above the start", (box[0], box[1] + 12))]
-    # The start's own height is named too unless its label would touch another.
-    for height in sorted({low, high, *([0.0] if low + span / 4 < 0 < high - span / 4 else [])}):
+    for height in _named(low, high):
         y = pixel(0, height)[1]
         shapes.append(Line(points=((left, y), (right, y)), colour=blend(QUIET, 0.25), width=1))
         shapes.append(quiet(at=(left - 6, y + 4), text=_signed(height), anchor="end"))
@@ -88,6 +87,12 @@ def height_profile(
         quiet(at=(right, box[3] - 4), text=f"{longest:.1f} m along the path", anchor="end")
     )
     return Layer(name="heights", shapes=tuple(shapes))
+
+
+def _named(low: float, high: float) -> list[float]:
+    """Return the heights to name; the start's own too unless its label would touch another."""
+    room = ((high - low) or 1.0) / 4
+    return sorted({low, high, *([0.0] if low + room < 0 < high - room else [])})
 
 
 def _signed(height: float) -> str:

@@ -48,9 +48,7 @@ class Recording:
         """Whether it stopped within the protocol's radius; None where the goal is not known."""
         if self.to_goal is None:
             return None
-        rule, left = self.protocol, float(self.to_goal[-1])
-        near = left < rule.success_radius if rule.strict else left <= rule.success_radius
-        return self.stopped and near
+        return self.stopped and bool(self.protocol.near(self.to_goal[-1]))
 
 
 def record(
@@ -68,6 +66,26 @@ def record(
     walkers.reset([episode])
     if actions is None and not math.isfinite(ground.geodesic(walkers.position[0], _goal(walkers))):
         raise InputError(f"episode {episode.instr_id}: no way leads from its start to its goal")
+    played, collided, positions, headings = _play(walkers, actions)
+    goals = walkers.goals(0) if episode.goal_positions else np.empty((0, 3))
+    to_goal = [ground.distances(positions, goal) for goal in goals]
+    return Recording(
+        episode=episode,
+        protocol=protocol,
+        actions=played,
+        collided=collided,
+        positions=positions,
+        headings=headings,
+        goals=goals,
+        to_goal=np.min(to_goal, axis=0) if to_goal else None,
+        reference=_reference(episode, ground, positions[0], goals),
+    )
+
+
+def _play(
+    walkers: Walkers, actions: Sequence[int] | Ints | None
+) -> tuple[Ints, Bools, Floats, Floats]:
+    """Walk to the end; returns actions, whether each met something, positions and headings."""
     played, met = list[int](), list[bool]()
     places, headings = [walkers.position[0]], [float(walkers.heading[0])]
     while not walkers.done[0] and (actions is None or len(played) < len(actions)):
@@ -77,20 +95,8 @@ def record(
         met.append(bool(walkers.collided[0]))
         places.append(walkers.position[0])
         headings.append(float(walkers.heading[0]))
-    positions = np.array(places)
-    goals = walkers.goals(0) if episode.goal_positions else np.empty((0, 3))
-    to_goal = [ground.distances(positions, goal) for goal in goals]
-    return Recording(
-        episode=episode,
-        protocol=protocol,
-        actions=np.array(played, np.int64),
-        collided=np.array(met, bool),
-        positions=positions,
-        headings=np.array(headings),
-        goals=goals,
-        to_goal=np.min(to_goal, axis=0) if to_goal else None,
-        reference=_reference(episode, ground, positions[0], goals),
-    )
+    walked = np.array(places), np.array(headings)
+    return np.array(played, np.int64), np.array(met, bool), *walked
 
 
 def _goal(walkers: Walkers) -> Floats:

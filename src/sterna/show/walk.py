@@ -49,12 +49,7 @@ def read_walk(graph: NavGraph, episode: Episode, hops: Hops) -> Walk:
     not begin at the episode's start, leaves the graph or names an unknown viewpoint.
     """
     steps = _steps(graph, hops)
-    if not steps or steps[0][0] != graph.index(episode.start):
-        found = graph.viewpoints[steps[0][0]] if steps else "an empty list"
-        raise InputError(
-            f"episode {episode.instr_id}: expected a trajectory from its start {episode.start}, "
-            f"found {found}; is it the trajectory of another episode?"
-        )
+    _check_start(graph, episode, steps)
     nodes, moves, ends = [steps[0][0]], list[Move](), list[int]()
     lanes: Counter[frozenset[int]] = Counter()
     for step in steps:
@@ -78,6 +73,15 @@ def read_walk(graph: NavGraph, episode: Episode, hops: Hops) -> Walk:
 def _steps(graph: NavGraph, hops: Hops) -> list[list[int]]:
     named = [[hop] if isinstance(hop, str) else hop for hop in hops]
     return [[graph.index(viewpoint) for viewpoint in hop] for hop in named if hop]
+
+
+def _check_start(graph: NavGraph, episode: Episode, steps: list[list[int]]) -> None:
+    if not steps or steps[0][0] != graph.index(episode.start):
+        found = graph.viewpoints[steps[0][0]] if steps else "an empty list"
+        raise InputError(
+            f"episode {episode.instr_id}: expected a trajectory from its start {episode.start}, "
+            f"found {found}; is it the trajectory of another episode?"
+        )
 
 
 def _check_edge(graph: NavGraph, episode: Episode, start: int, end: int) -> None:

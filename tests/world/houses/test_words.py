@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from sterna.errors import InputError
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.language.lexicon import NOUNS
+from sterna.world.houses.language.lexicon import ROOMS as ROOM_NOUNS
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells
 from sterna.world.houses.words import (
     CONCEPTS,
@@ -52,6 +54,19 @@ def test_plurals_case_others_and_special_tokens() -> None:
     for size in (0, 64, 100, 129):
         with pytest.raises(InputError, match="power of two"):
             word_vectors(["chair"], size)
+
+
+def test_other_words_for_what_is_visible_have_its_vector() -> None:
+    """Instructions say couch, hallway and nightstand; views show a sofa, a corridor and so on."""
+    for word, name in (
+        ("couch", "sofa"), ("hallway", "corridor"), ("nightstand", "night table"),
+        ("TV", "television"), ("painting", "picture"), ("shelves", "shelf"), ("study", "office"),
+        ("paintings", "picture"),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(word_vectors([word])[0], name_vectors([name])[0])
+    for kind, nouns in {**NOUNS, **ROOM_NOUNS}.items():
+        for noun in (noun for noun in nouns if " " not in noun):
+            assert name_vectors([kind])[0] @ word_vectors([noun])[0] > 0.49, (kind, noun)
 
 
 def test_names_are_sums_of_their_words() -> None:

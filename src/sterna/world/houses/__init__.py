@@ -5,7 +5,8 @@ is not imported here); `check.faults` says what is wrong with one.
 """
 
 from sterna.world.houses.check import faults
-from sterna.world.houses.house import CLASSES, make_house
+from sterna.world.houses.house import make_house
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.paint import COLOURS, Paint
 from sterna.world.houses.scans import scan_of, seed_of
 from sterna.world.houses.scene import STRUCTURE, Door, House, Room, Stairs, Thing, Window

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from sterna.world.houses import furniture as f
 from sterna.world.houses import objects as o
 from sterna.world.houses.model import Model
-from sterna.world.houses.place import Placed, Site
+from sterna.world.houses.place import Site
+from sterna.world.houses.placed import Placed, rotated
+
+EYE = 1550  # height at which the middle of a picture hangs
 
 
 def light(site: Site, hanging: bool) -> None:
     """Hang the room's lamp from the middle of the ceiling."""
-    x0, y0, x1, y1 = site.rect
     model = o.ceiling_lamp(site.dice, "hanging" if hanging and site.dice.chance(60) else "flat")
     z = site.ceiling - site.floor - model.box[5]
-    site.at(model, (x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10, 0, z)
+    site.at(model, *site.middle, 0, z)
 
 
 def small(site: Site, kind: str) -> Model:
@@ -53,12 +55,9 @@ def aside(
 ) -> Placed | None:
     """Stand a thing beside another, backs in one line; sign -1 left, +1 right (from behind)."""
     half = (base.model.box[3] - base.model.box[0]) // 2
-    x = sign * (half + gap) - (model.box[0] if sign > 0 else model.box[3])
-    y = base.model.box[1] - model.box[1]
-    for _ in range(base.quarter):
-        x, y = y, -x
-    z = base.z - site.floor if base.on is None else base.z
-    return site.at(model, base.x + x, base.y + y, base.quarter, z, front)
+    along = sign * (half + gap) - (model.box[0] if sign > 0 else model.box[3])
+    x, y = rotated(along, base.model.box[1] - model.box[1], base.quarter)
+    return site.at(model, base.x + x, base.y + y, base.quarter, base.z - site.floor, front)
 
 
 def before(
@@ -72,9 +71,7 @@ def before(
 ) -> Placed | None:
     """Stand a thing in front of another, `gap` mm away (negative: tucked in)."""
     edge = -model.box[1] if turn % 4 == 0 else model.box[4]
-    x, y = shift, base.model.box[4] + gap + edge
-    for _ in range(base.quarter):
-        x, y = y, -x
+    x, y = rotated(shift, base.model.box[4] + gap + edge, base.quarter)
     return site.on_rug(model, base.x + x, base.y + y, (base.quarter + turn) % 4, rug)
 
 
@@ -84,6 +81,5 @@ def rug_near(site: Site, thing: Placed | None) -> None:
         rug = f.rug(site.dice, w, d)
         if thing is not None and before(site, thing, rug, 100) is not None:
             return
-        x0, y0, x1, y1 = site.rect
-        if site.at(rug, (x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10, site.dice.below(2)) is not None:
+        if site.at(rug, *site.middle, site.dice.below(2)) is not None:
             return

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
+from sterna.world.houses.plan import LEAST_AREA, LEAST_ROOMS, MOST_AREA, MOST_ROOMS
 from sterna.world.houses.scene import House, Room
 
 RADIUS = 0.2  # of the agent, metres
@@ -16,7 +17,7 @@ STEP = 0.02  # what is lower than this is walked over
 RASTER = 0.05
 TOUCH = 2e-5  # float32 corners of touching boxes may overlap by rounding
 REQUIRED = ("living room", "kitchen", "bathroom", "bedroom", "hall", "corridor")
-AREA, ROOMS = (120.0, 300.0), (6, 16)
+AREA, ROOMS = (LEAST_AREA, MOST_AREA), (LEAST_ROOMS, MOST_ROOMS)
 
 Cells = NDArray[np.bool_]
 
@@ -36,7 +37,7 @@ def size_faults(house: House) -> list[str]:
     """Return limits of area and number of rooms that are not kept, and rooms that are missing."""
     out = []
     if not AREA[0] <= house.area <= AREA[1]:
-        out.append(f"area {house.area:.1f} m2 is not in {AREA[0]:.0f}-{AREA[1]:.0f}")
+        out.append(f"area {house.area:.1f} m2 is not in {AREA[0]}-{AREA[1]}")
     if not ROOMS[0] <= len(house.rooms) <= ROOMS[1]:
         out.append(f"{len(house.rooms)} rooms, expected {ROOMS[0]}-{ROOMS[1]}")
     kinds = [room.kind for room in house.rooms]
@@ -71,10 +72,12 @@ def _pair(house: House, i: int, j: int) -> str:
 
 
 def unsupported(house: House) -> list[str]:
-    """Return things that stand on another and do not touch it from above."""
-    out = []
+    """Return things that float: over the one they stand on, or off floor, walls and ceiling."""
+    out, building = [], house.boxes[house.box_instance == 0].astype(np.float64)
     for thing in house.things:
         if thing.on is None:
+            if not _held(house.boxes[thing.first : thing.last].astype(np.float64), building):
+                out.append(f"{thing.kind} {thing.id} floats")
             continue
         below = house.things[thing.on]
         own = house.boxes[thing.first : thing.last].astype(np.float64)
@@ -86,6 +89,12 @@ def unsupported(house: House) -> list[str]:
         if not under.any():
             out.append(f"{thing.kind} {thing.id} floats over {below.kind} {below.id}")
     return out
+
+
+def _held(own: NDArray[np.float64], building: NDArray[np.float64]) -> bool:
+    """Whether one of a thing's boxes touches a box of the building."""
+    apart = np.maximum(building[:, :3] - own[:, None, 3:], own[:, None, :3] - building[:, 3:])
+    return bool((apart < 1e-4).all(-1).any())
 
 
 def blocked_doors(house: House) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sterna.world import surface
-from sterna.world.geometry import Floats
+from sterna.world.geometry import Floats, Ints
 from sterna.world.houses.scene import House, Rectangle, Stairs
 from sterna.world.space import Space
 from sterna.world.surface import Agent, Scene, Way
@@ -89,18 +89,26 @@ def _across(hole: Rectangle, axis: int, middle: float) -> tuple[float, float]:
     return 2 * middle - high, high
 
 
+def room_cells(house: House, ground: Space) -> list[Ints]:
+    """Return for each room its level walkable cells that can be reached (the stairwell is none)."""
+    surface = ground.surface
+    centres = surface.centres
+    level = (surface.island == 0) & (surface.slope == 0).all(1)
+    out = []
+    for room in house.rooms:
+        x0, y0, x1, y1 = room.rectangles[0]
+        inside = level & (np.abs(centres[:, 2] - house.floors[room.storey]) < 0.01)
+        inside &= (centres[:, :2] > (x0, y0)).all(1) & (centres[:, :2] < (x1, y1)).all(1)
+        out.append(np.flatnonzero(inside))
+    return out
+
+
 def room_points(house: House, ground: Space) -> Floats:
     """Return for each room the walkable point nearest to its middle, [rooms, 3] metres."""
-    return np.array([_middle(house, ground, number) for number in range(len(house.rooms))])
-
-
-def _middle(house: House, ground: Space, number: int) -> Floats:
-    room = house.rooms[number]
-    x0, y0, x1, y1 = room.rectangles[0]
-    centres = ground.surface.centres
-    inside = (centres[:, :2] > (x0, y0)).all(1) & (centres[:, :2] < (x1, y1)).all(1)
-    inside &= np.abs(centres[:, 2] - house.floors[room.storey]) < ground.agent.step
-    own = centres[inside & (ground.surface.island == 0)]
-    away = np.hypot(*(own[:, :2] - ((x0 + x1) / 2, (y0 + y1) / 2)).T)
-    middle: Floats = own[away.argmin()]
-    return middle
+    points = []
+    for room, cells in zip(house.rooms, room_cells(house, ground), strict=True):
+        x0, y0, x1, y1 = room.rectangles[0]
+        own = ground.surface.centres[cells]
+        away = np.hypot(*(own[:, :2] - ((x0 + x1) / 2, (y0 + y1) / 2)).T)
+        points.append(own[away.argmin()])
+    return np.array(points)

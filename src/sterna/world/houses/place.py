@@ -1,7 +1,6 @@
 """Putting models into a room: nothing intersects, doors stay free, and a way leads everywhere.
 
-Whole millimetres. Turning a model by quarter q (0 north, 1 east, 2 south, 3 west) makes its front
-look there.
+Whole millimetres.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from scipy.ndimage import label
 
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.model import Box, Model
-from sterna.world.houses.paint import Paint
+from sterna.world.houses.placed import Placed, meet, put, strip_in_front, turned
 from sterna.world.houses.plan import Rect
 
 Cells = NDArray[Any]
@@ -27,61 +26,14 @@ FLAT = 30  # what is no higher is walked over
 HUNG = 600  # what hangs higher, hangs on a wall or from the ceiling, out of the way
 
 
-def turned(box: Box, quarter: int) -> Box:
-    """Turn a box clockwise by quarters around the origin."""
-    x0, y0, z0, x1, y1, z1 = box
-    for _ in range(quarter):
-        x0, y0, x1, y1 = y0, -x1, y1, -x0
-    return x0, y0, z0, x1, y1, z1
-
-
-def meet(a: Box, b: Box) -> bool:
-    """Say whether two boxes share volume; touching faces do not count."""
-    return (
-        a[0] < b[3] and b[0] < a[3] and a[1] < b[4] and b[1] < a[4] and a[2] < b[5] and b[2] < a[5]
-    )
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A model in its place: parts in the house's millimetres."""
-
-    model: Model
-    parts: tuple[tuple[Box, Paint], ...]
-    box: Box
-    quarter: int
-    x: int
-    y: int
-    z: int
-    on: Placed | None
-
-    @property
-    def tops(self) -> list[tuple[int, int, int, int, int]]:
-        """Return the surfaces others can stand on, as (x0, y0, x1, y1, z)."""
-        out = []
-        for x0, y0, x1, y1, z in self.model.tops:
-            a, b, _, c, d, _ = turned((x0, y0, 0, x1, y1, 1), self.quarter)
-            out.append((a + self.x, b + self.y, c + self.x, d + self.y, z + self.z))
-        return out
-
-
-def put(model: Model, x: int, y: int, z: int, quarter: int, on: Placed | None = None) -> Placed:
-    """Move a model to a place."""
-
-    def moved(box: Box) -> Box:
-        a, b, c, d, e, f = turned(box, quarter)
-        return a + x, b + y, c + z, d + x, e + y, f + z
-
-    parts = tuple((moved(box), paint) for box, paint in model.parts)
-    return Placed(model, parts, moved(model.box), quarter, x, y, z, on)
-
-
 @dataclass
 class Site:
     """A room being furnished: `rect` its clear floor, `doors` (side, low, high) of ways in.
 
-    Sides are numbered as quarters: 0 north, 1 east, 2 south, 3 west. `kept` are boxes of air that
-    must stay free, for doors, windows and stairs.
+    Sides are numbered as quarters: 0 north, 1 east, 2 south, 3 west. `floor` and `ceiling` are
+    heights (z), `windows` (side, low, high, sill over the floor); `kept` are boxes of air that must
+    stay free, for doors, windows and stairs; `holes` are openings, where nothing can hang; `reach`
+    is floor from which things are used.
     """
 
     dice: Dice
@@ -92,12 +44,19 @@ class Site:
     windows: list[tuple[int, int, int, int]]
     kept: list[Box] = field(default_factory=list)
     things: list[Placed] = field(default_factory=list)
-    reach: list[Rect] = field(default_factory=list)  # floor from which things are used
+    holes: list[Box] = field(default_factory=list)
+    reach: list[Rect] = field(default_factory=list)
 
     @property
     def width(self) -> int:
         """Return the room's clear extent along x."""
         return self.rect[2] - self.rect[0]
+
+    @property
+    def middle(self) -> tuple[int, int]:
+        """Return the middle of the room, on a grid of 10 mm."""
+        x0, y0, x1, y1 = self.rect
+        return (x0 + x1) // 20 * 10, (y0 + y1) // 20 * 10
 
     @property
     def depth(self) -> int:
@@ -114,6 +73,8 @@ class Site:
         if flat and (b[0] < x0 + 20 or b[1] < y0 + 20 or b[3] > x1 - 20 or b[4] > y1 - 20):
             return False
         if not flat and any(meet(b, air) and _parts_meet(new, air) for air in self.kept):
+            return False
+        if b[2] - self.floor >= HUNG and any(meet(b, hole) for hole in self.holes):
             return False
         for other in self.things:
             if meet(b, other.box) and any(meet(p, other.box) for p, _ in new.parts):
@@ -286,17 +247,6 @@ class Site:
                 if placed is not None:
                     return placed
         return None
-
-
-def strip_in_front(placed: Placed, depth: int) -> Rect:
-    """Return the floor before a thing's front, as wide as the thing."""
-    x0, y0, _, x1, y1, _ = placed.box
-    return (
-        (x0, y1, x1, y1 + depth),
-        (x1, y0, x1 + depth, y1),
-        (x0, y0 - depth, x1, y0),
-        (x0 - depth, y0, x0, y1),
-    )[placed.quarter]
 
 
 def _inside(zone: Rect, rect: Rect) -> bool:

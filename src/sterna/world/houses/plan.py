@@ -196,26 +196,35 @@ def _living_block(draft: Draft) -> bool:
     cuts = _cuts(draft, y0, y1)
     if cuts is None:
         return False
-    x0, x1 = -draft.block, 0
     if len(cuts) == 4:
-        names = ["living room", "dining room", "kitchen"]
-        if cuts[1] - cuts[0] < cuts[3] - cuts[2]:
-            names.reverse()
-        for name, low, high in zip(names, cuts, cuts[1:], strict=False):
-            draft.spaces.append(Space(name, 0, ((x0, low, x1, high),)))
-        return True
-    parts = sorted(pairwise(cuts), key=lambda part: part[0] - part[1])
-    (low, high), (other_low, other_high) = parts[0], parts[1]
-    draft.spaces.append(Space("living room", 0, ((x0, low, x1, high),)))
-    low, high = other_low, other_high
+        _stacked(draft, cuts)
+    else:
+        _beside(draft, cuts)
+    return True
+
+
+def _stacked(draft: Draft, cuts: list[int]) -> None:
+    """Three rooms across the block, the dining room between, the living room the deeper end."""
+    names = ["living room", "dining room", "kitchen"]
+    if cuts[1] - cuts[0] < cuts[3] - cuts[2]:
+        names.reverse()
+    for name, (low, high) in zip(names, pairwise(cuts), strict=True):
+        draft.spaces.append(Space(name, 0, ((-draft.block, low, 0, high),)))
+
+
+def _beside(draft: Draft, cuts: list[int]) -> None:
+    """Two strips: the living room in the deeper one, kitchen and dining room share the other."""
+    dice, x0 = draft.dice, -draft.block
+    deep, other = sorted(pairwise(cuts), key=lambda part: part[0] - part[1])
+    draft.spaces.append(Space("living room", 0, ((x0, deep[0], 0, deep[1]),)))
+    low, high = other
     pair = dice.shuffled(["kitchen", "dining room"])
     if draft.block >= 6000:
         middle = x0 + dice.between(3000, draft.block - 3000, STEP)
         draft.spaces.append(Space(pair[0], 0, ((x0, low, middle, high),)))
-        draft.spaces.append(Space(pair[1], 0, ((middle, low, x1, high),)))
+        draft.spaces.append(Space(pair[1], 0, ((middle, low, 0, high),)))
     else:
-        draft.spaces.append(Space("kitchen", 0, ((x0, low, x1, high),)))
-    return True
+        draft.spaces.append(Space("kitchen", 0, ((x0, low, 0, high),)))
 
 
 def _cuts(draft: Draft, y0: int, y1: int) -> list[int] | None:

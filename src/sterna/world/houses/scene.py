@@ -96,6 +96,7 @@ class Stairs:
     """Two flights with a landing between; `foot`, `turn` and `top` are points to walk over.
 
     `rooms` are the room below and the room above, `hole` the rectangle cut out of the upper floor.
+    Both flights together have `steps` risers of `rise` metres; treads are `tread` metres deep.
     """
 
     id: int
@@ -115,7 +116,8 @@ class Thing:
     """A piece of furniture or an object.
 
     `size` is "small", "large" or "" (a kind that comes in one size). `on` is the id of the thing
-    it stands on, or None (floor, wall or ceiling). Its boxes are `boxes[first:last]` of the house.
+    it stands on, or None (floor, wall or ceiling). Its boxes are `boxes[first:last]` of the house;
+    `centre` and `half` (half its extent along x, y, z) are of the box around them all.
     """
 
     id: int

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.world.geometry import Floats
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.paint import COLOURS
 from sterna.world.houses.render import Camera, Frames
 from sterna.world.houses.scene import STRUCTURE, House

@@ -32,9 +32,8 @@ def open_lines(house: House, start: Ints, end: Ints) -> Bools:
     free = np.ones(len(start), bool)
     for level in np.unique(np.stack([start[:, 2], end[:, 2]], axis=1), axis=0):
         rows = np.flatnonzero((start[:, 2] == level[0]) & (end[:, 2] == level[1]))
+        # Only boxes that reach into the heights between can be met.
         near = boxes[(boxes[:, 2] < level.max()) & (boxes[:, 5] > level.min())]
-        if level[0] == level[1]:
-            near = boxes[(boxes[:, 2] < level[0]) & (boxes[:, 5] > level[0])]
         step = max(1, CHUNK // max(1, len(near)))
         for first in range(0, len(rows), step):
             part = rows[first : first + step]

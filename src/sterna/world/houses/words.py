@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.errors import InputError
-from sterna.world.houses.house import CLASSES
+from sterna.world.houses.language.lexicon import NOUNS
+from sterna.world.houses.language.lexicon import ROOMS as ROOM_NOUNS
+from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, centre_weights
 
 Numbers = NDArray[np.float32]
@@ -54,12 +56,23 @@ KNOWN = _known()
 _ROW = {word: i for i, word in enumerate(KNOWN)}
 
 
+def _synonyms() -> dict[str, str]:
+    named = {**NOUNS, **ROOM_NOUNS}
+    pairs = ((noun.lower(), kind) for kind, nouns in named.items() for noun in nouns)
+    return {noun: kind for noun, kind in pairs if " " not in noun and noun not in _ROW}
+
+
+SYNONYMS = _synonyms()
+"""Words of instructions that are no part of the name of what they mean, and that name."""
+
+
 def word_vectors(vocabulary: Sequence[str], size: int = SIZE) -> Numbers:
     """Return vectors float32 [len(vocabulary), size] of words, the same on every machine.
 
     Words that name something visible (or a plural of one) have length 1 and are (nearly)
-    orthogonal; all others half of that, in directions of their own. Special tokens in brackets
-    are zero. `size` is a power of two from 128; `InputError` otherwise.
+    orthogonal; other words for the same (`SYNONYMS`) have the vector of its name. All others have
+    half that length, in directions of their own. Special tokens in brackets are zero. `size` is a
+    power of two from 128; `InputError` otherwise.
     """
     if size < SIZE or size & (size - 1):
         raise InputError(
@@ -75,6 +88,8 @@ def _vector(word: str, size: int) -> NDArray[np.float64]:
     for form in (word, word.removesuffix("s"), word.removesuffix("es")):
         if form in _ROW:
             return _signs(_ROW[form], size) / math.sqrt(size)
+        if form in SYNONYMS:
+            return np.asarray(name_vectors([SYNONYMS[form]], size)[0], np.float64)
     bits = b"".join(hashlib.sha256(f"{word}/{i}".encode()).digest() for i in range(-(-size // 256)))
     signs = np.unpackbits(np.frombuffer(bits, np.uint8))[:size].astype(np.float64)
     return (1.0 - 2.0 * signs) * (UNSEEN / math.sqrt(size))

@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sterna.world.houses.dice import Dice
+from sterna.world.houses.language.choose import choose_end, choose_pass
 from sterna.world.houses.language.follower import begin, check_instruction
 from sterna.world.houses.language.map import HouseMap, Vector
-from sterna.world.houses.language.meaning import Climb, DoorRef, End, Go, Meaning, Move, Step, Wait
+from sterna.world.houses.language.meaning import (
+    Climb,
+    DoorRef,
+    End,
+    Go,
+    Meaning,
+    Middle,
+    Move,
+    Step,
+    Wait,
+)
 from sterna.world.houses.language.pointing import State
-from sterna.world.houses.language.refer import choose_door, choose_end, choose_pass
+from sterna.world.houses.language.refer import choose_door
 from sterna.world.houses.language.sight import twelfth
 from sterna.world.houses.language.turns import SAID, fits
 
@@ -21,7 +32,7 @@ TRIES = 12  # drafts before a path is given up
 # In how many of a hundred cases a turn is said, from the first draft to the most detailed.
 SAYS_TURN = {
     "left": (66, 100), "right": (66, 100), "around": (70, 100), "slightly left": (30, 80),
-    "slightly right": (30, 80), "straight": (14, 25),
+    "slightly right": (30, 80), "straight": (26, 40),
 }  # fmt: skip
 
 
@@ -129,32 +140,23 @@ class _Draft:
         end = len(self.path) - 1
         if end - self.at > 1:
             self._pass(end - 1)
-        move = choose_end(
-            self.house,
-            self.state,
-            self.facing(self.state),
-            self.path[self.at :],
-            self.dice,
-            self.detail,
-        )
+        move = self._end(self.path[self.at :])
         if move is None:
             return False
         self._add(move, end)
         return True
 
+    def _end(self, hops: Sequence[int]) -> Move | None:
+        """Return a move that ends at the last of some hops inside the present room."""
+        return choose_end(self.house, self.state, self.facing(self.state), hops, self.dice)
+
     def _stay(self) -> None:
         """Add what there is at the end of a path that ends behind a door or on stairs."""
         if self.dice.chance(30 if self.detail == 0 else 70):
-            move = choose_end(
-                self.house,
-                self.state,
-                self.facing(self.state),
-                self.path[-1:],
-                self.dice,
-                self.detail,
-            )
+            move = self._end(self.path[-1:])
             if move is not None:
-                self.steps.append(Step(move=move))
+                at = self.house.kinds[self.state.room] if self._needs_place(move) else ""
+                self.steps.append(Step(move=move, at=at))
                 return
         landing = isinstance(self.steps[-1].move, Climb) and self.steps[-1].move.landing
         if not landing and self.dice.chance(40) and not self._said(self.state.room):
@@ -194,8 +196,13 @@ class _Draft:
             )
         self.at = end
 
+    def _needs_place(self, move: Move) -> bool:
+        """Whether a move cannot be said without its room; nobody calls a corridor "the room"."""
+        middle = isinstance(move, Middle) and self.house.kinds[self.state.room] == "corridor"
+        return middle or isinstance(move, End) or (isinstance(move, Go) and move.door == DoorRef())
+
     def _says_place(self, move: Move) -> bool:
-        if isinstance(move, End) or (isinstance(move, Go) and move.door == DoorRef()):
+        if self._needs_place(move):
             return True
         new = bool(self.steps) and isinstance(self.steps[-1].move, Go | Climb)
         if isinstance(move, Go) and not self.steps:

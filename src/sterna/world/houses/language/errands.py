@@ -13,12 +13,14 @@ import numpy as np
 from sterna.errors import InputError
 from sterna.world.geometry import Floats
 from sterna.world.houses.dice import Dice
-from sterna.world.houses.language.grammar import Fields, covers, read, rules, say
+from sterna.world.houses.language.grammar import Fields, covers, rules, say
 from sterna.world.houses.language.lexicon import SALIENT, TASKS
 from sterna.world.houses.language.map import HouseMap
 from sterna.world.houses.language.meaning import Errand, RoomRef, ThingRef
+from sterna.world.houses.language.recognise import read
 from sterna.world.houses.language.refer import name
 from sterna.world.houses.language.sight import distances, view_boxes
+from sterna.world.houses.language.voice import Voice
 
 ViewBox = tuple[int, tuple[int, int, int, int]]
 REACH = 3.0  # metres from a viewpoint to the nearest point of a thing it may act on
@@ -31,7 +33,7 @@ SENTENCES = [
         "{task} {thing} in {room:place}",
         "please (go|head) to {room:place} and {task} {thing}",
         "(find|locate) {room:place} and {task} {thing}",
-        "{task} {thing}, which is in {room:place}",
+        "{task} {thing}, which you will find in {room:place}",
         "i (need|want) you to go to {room:place} and {task} {thing}",
         "i would like you to (go|head) to {room:place} and {task} {thing}",
         "(make your way|find your way|walk over) to {room:place} and {task} {thing}",
@@ -169,7 +171,7 @@ def write_errand(errand: Errand, dice: Dice) -> str:
     fitting = [rule for rule in SENTENCES if covers(rule, vars(errand), _DEFAULTS)]
     if not fitting:
         raise InputError(f"no words for {errand}; tasks are those of world.houses.language.lexicon")
-    text = say(dice.pick(fitting), vars(errand), dice)
+    text = say(dice.pick(fitting), vars(errand), Voice(dice))
     return text[0].upper() + text[1:] + "."
 
 

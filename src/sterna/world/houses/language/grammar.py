@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sterna.world.houses.dice import Dice
 from sterna.world.houses.language.lexicon import (
     COLOURS,
     MATERIALS,
@@ -26,8 +25,7 @@ from sterna.world.houses.language.lexicon import (
     nouns,
 )
 from sterna.world.houses.language.meaning import DoorRef, RoomRef, ThingRef
-from sterna.world.houses.objects import KINDS
-from sterna.world.houses.paint import COLOURS as PAINTS
+from sterna.world.houses.language.voice import Voice
 
 Fields = dict[str, Any]
 
@@ -83,12 +81,6 @@ WORDS["number"] = {0: ("1",), 1: ("2",)}
 WORDS["upstairs"] = {0: ("downstairs",), 1: ("upstairs",)}
 WORDS["task"] = {verb: (verb,) for verbs in TASKS.values() for verb in verbs}
 
-THING_KINDS = (*KINDS, "window", "stairs")
-_NOUNS = sorted(((n, k) for k in THING_KINDS for n in nouns(k)), key=lambda p: (-len(p[0]), p))
-_COLOURS = {COLOURS.get(c, c): c for c in PAINTS}
-_MATERIALS = {word: material for material, word in MATERIALS.items()}
-_RELATIONS = sorted(((w, r) for r, ws in RELATIONS.items() for w in ws), key=lambda p: -len(p[0]))
-
 DOORS = [
     *rules(
         "the {wide} (to|to|to|leading to|that leads to) the {to}",
@@ -112,6 +104,8 @@ RULES = {
     "into": INTO,
     # Without sides, for use beside a turn.
     "plain": [r for r in DOORS if "side" not in r.slots and "side" not in r.fixed],
+    # One does not exit into a bedroom: beside "exit" and "leave" no room behind is named.
+    "out": [r for r in DOORS if "to" not in r.slots],
     "name": rules("the {to}"),
     "place": rules(
         "the {kind:room}",
@@ -122,12 +116,12 @@ RULES = {
         "the {storey:upstairs} {kind:room}",
         "the {kind:room} (with|that has) {holds:a}",
         "the {kind:room} on the {storey} (with|that has) {holds:a}",
-        "the {kind:room} that has {holds:a} in it",
+        "the {kind:room} that has {holds:simple} in it",
         "the {storey:upstairs} {kind:room} (with|that has) {holds:a}",
     ),
 }
-_PARTS: dict[str, tuple[type, Fields]] = dict.fromkeys(RULES, (DoorRef, _DOOR_DEFAULTS))
-_PARTS["place"] = (RoomRef, {"kind": "", "storey": None, "holds": None})
+PARTS: dict[str, tuple[type, Fields]] = dict.fromkeys(RULES, (DoorRef, _DOOR_DEFAULTS))
+PARTS["place"] = (RoomRef, {"kind": "", "storey": None, "holds": None})
 WIDE: dict[bool | None, tuple[str, ...]] = {
     False: ("door",),
     True: ("opening", "archway"),
@@ -135,11 +129,11 @@ WIDE: dict[bool | None, tuple[str, ...]] = {
 }
 
 
-def say(rule: Rule, part: Fields, dice: Dice) -> str:
+def say(rule: Rule, part: Fields, voice: Voice) -> str:
     """Word a part by a rule that says it."""
     out = ""
     for piece in rule.parts:
-        out += piece if isinstance(piece, str) else say_value(piece[1], part[piece[0]], dice)
+        out += piece if isinstance(piece, str) else say_value(piece[1], part[piece[0]], voice)
     return out
 
 
@@ -166,8 +160,8 @@ def _sayable(rule: Rule, field: str, value: Any) -> bool:
     if said_as in WORDS:
         return value in WORDS[said_as]
     if said_as in RULES:
-        return isinstance(value, _PARTS[said_as][0]) and bool(_fitting(said_as, value))
-    return isinstance(value, ThingRef)
+        return isinstance(value, PARTS[said_as][0]) and bool(_fitting(said_as, value))
+    return isinstance(value, ThingRef) and not (said_as == "simple" and value.relation)
 
 
 @lru_cache(1 << 14)
@@ -175,109 +169,30 @@ def _fitting(said_as: str, value: DoorRef | RoomRef) -> list[Rule]:
     part = dict(vars(value))
     if said_as in ("into", "name") and part.pop("wide") is not None:
         return []
-    return [rule for rule in RULES[said_as] if covers(rule, part, _PARTS[said_as][1])]
+    return [rule for rule in RULES[said_as] if covers(rule, part, PARTS[said_as][1])]
 
 
-def say_value(said_as: str, value: Any, dice: Dice) -> str:
+def say_value(said_as: str, value: Any, voice: Voice) -> str:
     """Word a slot's value."""
     if said_as == "wide":
-        return dice.pick(WIDE[value])
+        return voice.pick(WIDE[value])
+    if said_as in ("room", "to", "at"):
+        return voice.noun(WORDS[said_as][value])
     if said_as in WORDS:
-        return dice.pick(WORDS[said_as][value])
+        return voice.pick(WORDS[said_as][value])
     if said_as in RULES:
-        return say(dice.pick(_fitting(said_as, value)), vars(value), dice)
-    words = bare(value, dice)
-    if said_as != "a":
+        return say(voice.pick(_fitting(said_as, value)), vars(value), voice)
+    noun, words = bare(value, voice)
+    if said_as not in ("a", "simple"):
         return f"the {words}"
-    return (
-        words if is_plural(words.partition(" ")[0] if value.relation else words) else article(words)
-    )
+    return words if is_plural(noun) else article(words)
 
 
-def bare(ref: ThingRef, dice: Dice) -> str:
-    """Word a thing without its article."""
-    words = [ref.size, COLOURS.get(ref.colour, ref.colour)]
-    words += [MATERIALS.get(ref.material, ""), dice.pick(nouns(ref.kind))]
+def bare(ref: ThingRef, voice: Voice) -> tuple[str, str]:
+    """Word a thing: its noun, and all of it without an article."""
+    noun = voice.noun(nouns(ref.kind))
+    words = [ref.size, COLOURS.get(ref.colour, ref.colour), MATERIALS.get(ref.material, ""), noun]
     if ref.relation:
         colour = COLOURS.get(ref.other_colour, ref.other_colour)
-        words += [dice.pick(RELATIONS[ref.relation]), "the", colour, nouns(ref.other)[0]]
-    return " ".join(word for word in words if word)
-
-
-def read(rule: Rule, text: str, at: int) -> Iterator[tuple[Fields, int]]:
-    """Read a rule's text from a position: the fields it gives and where it ends, every way."""
-    for found, end in _read(rule.parts, text, at):
-        yield {**rule.fixed, **found}, end
-
-
-def _read(
-    parts: tuple[str | tuple[str, str], ...], text: str, at: int
-) -> Iterator[tuple[Fields, int]]:
-    if not parts:
-        yield {}, at
-        return
-    head = parts[0]
-    if isinstance(head, str):
-        if text.startswith(head, at):
-            yield from _read(parts[1:], text, at + len(head))
-        return
-    for value, end in read_value(head[1], text, at):
-        for rest, last in _read(parts[1:], text, end):
-            yield {head[0]: value, **rest}, last
-
-
-def read_value(said_as: str, text: str, at: int) -> Iterator[tuple[Any, int]]:
-    """Read a slot's value, every way."""
-    if said_as in RULES:
-        for rule in RULES[said_as]:
-            for found, end in read(rule, text, at):
-                yield _PARTS[said_as][0](**found), end
-    elif said_as == "wide" or said_as in WORDS:
-        for value, words in (WIDE if said_as == "wide" else WORDS[said_as]).items():
-            for word in dict.fromkeys(words):
-                if _word_at(word, text, at):
-                    yield value, at + len(word)
-    else:
-        for start in ("a ", "an ", "") if said_as == "a" else ("the ",):
-            if text.startswith(start, at):
-                yield from _read_thing(text, at + len(start))
-
-
-def _word_at(word: str, text: str, at: int) -> bool:
-    end = at + len(word)
-    return text.startswith(word, at) and not text[end : end + 1].isalpha()
-
-
-def _optional(words: Mapping[str, str], text: str, at: int) -> Iterator[tuple[str, int]]:
-    yield "", at
-    for word, value in words.items():
-        if _word_at(word, text, at) and text[at + len(word) : at + len(word) + 1] == " ":
-            yield value, at + len(word) + 1
-
-
-def _read_thing(text: str, at: int) -> Iterator[tuple[ThingRef, int]]:
-    """Read a thing after its article."""
-    for size, a in _optional({"small": "small", "large": "large"}, text, at):
-        for colour, b in _optional(_COLOURS, text, a):
-            for material, c in _optional(_MATERIALS, text, b):
-                for noun, kind in _NOUNS:
-                    if _word_at(noun, text, c):
-                        ref = ThingRef(kind=kind, size=size, colour=colour, material=material)
-                        yield ref, c + len(noun)
-                        yield from _read_relation(ref, text, c + len(noun))
-
-
-def _read_relation(ref: ThingRef, text: str, at: int) -> Iterator[tuple[ThingRef, int]]:
-    for word, relation in _RELATIONS:
-        if not text.startswith(f" {word} the ", at):
-            continue
-        for colour, a in _optional(_COLOURS, text, at + len(word) + 6):
-            for noun, kind in _NOUNS:
-                if _word_at(noun, text, a):
-                    said = {
-                        **vars(ref),
-                        "relation": relation,
-                        "other": kind,
-                        "other_colour": colour,
-                    }
-                    yield ThingRef(**said), a + len(noun)
+        words += [voice.pick(RELATIONS[ref.relation]), "the", colour, nouns(ref.other)[0]]
+    return noun, " ".join(word for word in words if word)

@@ -18,6 +18,7 @@ BESIDE, BESIDE_LOOSE = 0.6, 1.0  # how near "beside" is when said, and when unde
 DOOR_BESIDE, DOOR_BESIDE_LOOSE = 0.9, 1.3
 OVER_LEAST, OVER_MOST = 0.02, 1.2  # air between a thing and what hangs above it
 WALL = 0.13  # half an outer wall and a little
+FLOOR, HUNG = -1, -3  # what carries a thing that stands on no other; HUNG: a wall or the ceiling
 
 Bools = NDArray[np.bool_]
 
@@ -26,8 +27,9 @@ Bools = NDArray[np.bool_]
 class Landmarks:
     """Rows: `kinds`, footprints `rects` [L, 4], `heights` [L, 2] (lowest, highest z), `storey` [L].
 
-    `rooms` [L, 2] are the rooms a row belongs to (-1: none), two for doors and stairs; `front`
-    [L, 2] the way a thing looks (0, 0 if it has no front).
+    Footprints are x0, y0, x1, y1. `rooms` [L, 2] are the rooms a row belongs to (-1: none), two for
+    doors alone: stairs have a row for either end, in the room there. `front` [L, 2] is the way a
+    thing looks (0, 0 for rows that are no things).
     """
 
     house: House
@@ -113,7 +115,7 @@ class Landmarks:
         air = self.heights[over, 0] - self.heights[under, 1]
         a, b = self.rects[over], self.rects[under]
         common = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-        least = -0.15 if self._support(over) == -3 else 0.05  # a wall's own things stand off it
+        least = -0.15 if self._support(over) == HUNG else 0.05  # a wall's own things stand off it
         touching = over < self.windows.start and self.house.things[over].on is not None
         return bool(
             OVER_LEAST <= air <= OVER_MOST
@@ -124,14 +126,14 @@ class Landmarks:
         )
 
     def _support(self, row: int) -> int:
-        """Return what a row stands on: a thing's id, -1 the floor, -3 a wall or the ceiling."""
+        """Return what a row stands on: a thing's id, `FLOOR` (rugs count to it) or `HUNG`."""
         if row >= self.windows.start:
-            return -3
+            return HUNG
         thing = self.house.things[row]
         if thing.on is not None:
             carrier = self.house.things[thing.on]
-            return -1 if carrier.kind == "rug" else thing.on
-        return -1 if self.heights[row, 0] - self.house.floors[thing.storey] < 0.05 else -3
+            return FLOOR if carrier.kind == "rug" else thing.on
+        return FLOOR if self.heights[row, 0] - self.house.floors[thing.storey] < 0.05 else HUNG
 
 
 def gap(a: Floats, b: Floats) -> float:
@@ -152,31 +154,18 @@ def gaps(points: Floats, rects: Floats) -> Floats:
 _FRONTS = ((0.0, 1.0), (1.0, 0.0), (0.0, -1.0), (-1.0, 0.0))
 
 
+# A row: kind, footprint, lowest and highest z, storey, rooms.
+_Row = tuple[str, tuple[float, ...], tuple[float, float], int, tuple[int, int]]
+
+
 def find_landmarks(house: House) -> Landmarks:
     """List what can be spoken of in a house."""
-    rows: list[tuple[str, tuple[float, ...], tuple[float, float], int, tuple[int, int]]] = []
-    for t in house.things:
-        (x, y, z), (a, b, c) = t.centre, t.half
-        rows.append((t.kind, (x - a, y - b, x + a, y + b), (z - c, z + c), t.storey, (t.room, -1)))
-    n = len(rows)
-    for w in house.windows:
-        rect, floor = _in_wall(w.axis, w.at, w.low, w.high), house.floors[w.storey]
-        rows.append(("window", rect, (floor + w.sill, floor + w.head), w.storey, (w.room, -1)))
-    for d in house.doors:
-        rect, floor = _in_wall(d.axis, d.at, d.low, d.high), house.floors[d.storey]
-        pair = (d.rooms[0], -1 if d.rooms[1] is None else d.rooms[1])
-        rows.append(("door", rect, (floor, floor + d.height), d.storey, pair))
-    for s in house.stairs:
-        for point, storey, room in (
-            (s.foot, s.storey, s.rooms[0]),
-            (s.top, s.storey + 1, s.rooms[1]),
-        ):
-            x, y, z = point
-            rect = (x - 0.4, y - 0.4, x + 0.4, y + 0.4)
-            rows.append(("stairs", rect, (z, z + 1.0), storey, (room, -1)))
-    front = [_FRONTS[t.heading] for t in house.things] + [(0.0, 0.0)] * (len(rows) - n)
-    first = n + len(house.windows)
-    second = first + len(house.doors)
+    things, windows = _things(house), _windows(house)
+    doors, stairs = _doors(house), _stairs(house)
+    rows = [*things, *windows, *doors, *stairs]
+    first = len(things) + len(windows)
+    second = first + len(doors)
+    front = [_FRONTS[t.heading] for t in house.things] + [(0.0, 0.0)] * (len(rows) - len(things))
     return Landmarks(
         house=house,
         kinds=tuple(row[0] for row in rows),
@@ -185,10 +174,45 @@ def find_landmarks(house: House) -> Landmarks:
         storey=np.array([row[3] for row in rows], np.int64),
         rooms=np.array([row[4] for row in rows], np.int64),
         front=np.array(front),
-        windows=range(n, first),
+        windows=range(len(things), first),
         doors=range(first, second),
         stairs=range(second, len(rows)),
     )
+
+
+def _things(house: House) -> list[_Row]:
+    out: list[_Row] = []
+    for t in house.things:
+        (x, y, z), (a, b, c) = t.centre, t.half
+        out.append((t.kind, (x - a, y - b, x + a, y + b), (z - c, z + c), t.storey, (t.room, -1)))
+    return out
+
+
+def _windows(house: House) -> list[_Row]:
+    out: list[_Row] = []
+    for w in house.windows:
+        rect, floor = _in_wall(w.axis, w.at, w.low, w.high), house.floors[w.storey]
+        out.append(("window", rect, (floor + w.sill, floor + w.head), w.storey, (w.room, -1)))
+    return out
+
+
+def _doors(house: House) -> list[_Row]:
+    out: list[_Row] = []
+    for d in house.doors:
+        rect, floor = _in_wall(d.axis, d.at, d.low, d.high), house.floors[d.storey]
+        pair = (d.rooms[0], -1 if d.rooms[1] is None else d.rooms[1])
+        out.append(("door", rect, (floor, floor + d.height), d.storey, pair))
+    return out
+
+
+def _stairs(house: House) -> list[_Row]:
+    out: list[_Row] = []
+    for s in house.stairs:
+        ends = ((s.foot, s.storey, s.rooms[0]), (s.top, s.storey + 1, s.rooms[1]))
+        for (x, y, z), storey, room in ends:
+            rect = (x - 0.4, y - 0.4, x + 0.4, y + 0.4)
+            out.append(("stairs", rect, (z, z + 1.0), storey, (room, -1)))
+    return out
 
 
 def _in_wall(axis: str, at: float, low: float, high: float) -> tuple[float, ...]:

@@ -58,7 +58,8 @@ ALSO: dict[str, tuple[str, ...]] = {
     "towels": ("towel",),
     "bench": ("stool",),
     "stool": ("bench",),
-    "console table": ("sideboard",),
+    "coat": ("coat rack",),
+    "console table": ("sideboard", "night table"),
     "sideboard": ("chest of drawers", "console table"),
     "chest of drawers": ("sideboard",),
     "washing machine": ("dryer",),
@@ -123,12 +124,13 @@ FRONTS = (
 
 
 _CARRIED = ("bring me", "pick up", "get", "take", "fetch", "grab", "dust", "move")
-_SEAT = ("sit down on", "clean", "vacuum", "move", "dust off", "wipe down")
+_SEAT = ("sit down on", "clean", "move", "dust off", "wipe down")
+_SOFT_SEAT = ("sit down on", "clean", "vacuum", "move", "dust off")
 _SURFACE = ("wipe", "clean", "dust", "polish", "wipe off", "wipe down")
-_LAMP = ("turn on", "turn off", "dust", "switch on", "clean", "unplug")
-_WATER = ("clean", "wipe", "scrub", "turn on", "wipe down", "check")
+_LAMP = ("turn on", "turn off", "dust", "switch on", "clean")
+_WATER = ("clean", "wipe", "scrub", "wipe down", "check")
 _PLANT = ("water", "bring me", "check on", "give some water to", "move")
-_WALL = ("straighten", "dust", "look at", "take down", "clean", "wipe")
+_WALL = ("straighten", "dust", "look at", "take down")
 _CHEST = ("open", "dust", "wipe down", "clean", "close", "check")
 TASKS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("books", "vase", "laptop", "cup", "plate", "teapot", "candle", "alarm clock",
@@ -140,16 +142,21 @@ TASKS: dict[str, tuple[str, ...]] = {
         ("turn on", "bring me", "clean", "wipe", "unplug", "check")),
     **dict.fromkeys(("cushion",), ("fluff", "bring me", "pick up", "straighten", "take")),
     **dict.fromkeys(("towels", "towel"), ("bring me", "fold", "take", "wash", "refold", "get")),
-    **dict.fromkeys(("chair", "armchair", "desk chair", "stool", "bench", "sofa"), _SEAT),
+    **dict.fromkeys(("chair", "desk chair", "stool", "bench"), _SEAT),
+    **dict.fromkeys(("armchair", "sofa"), _SOFT_SEAT),
     **dict.fromkeys(("coffee table", "console table", "desk", "dining table", "night table",
         "sideboard", "kitchen counter", "television stand", "ironing board", "shelf",
-        "bookshelf", "wall shelf", "fireplace", "piano", "radiator"), _SURFACE),
-    **dict.fromkeys(("lamp", "floor lamp", "hanging lamp", "ceiling lamp"), _LAMP),
+        "bookshelf", "wall shelf", "fireplace", "piano"), _SURFACE),
+    **dict.fromkeys(("lamp", "floor lamp"), (*_LAMP, "unplug")),
+    **dict.fromkeys(("hanging lamp", "ceiling lamp"), _LAMP),
     **dict.fromkeys(("radio", "television", "computer screen", "speaker", "printer"),
         ("turn on", "turn off", "dust", "unplug", "wipe")),
-    **dict.fromkeys(("bathtub", "shower", "washbasin", "kitchen sink"), _WATER),
+    **dict.fromkeys(("bathtub", "washbasin", "kitchen sink"), _WATER),
+    "shower": (*_WATER, "turn on"),
+    "radiator": ("wipe", "dust", "turn on", "turn off", "check"),
     **dict.fromkeys(("plant", "potted plant"), _PLANT),
-    **dict.fromkeys(("picture", "mirror", "clock"), _WALL),
+    **dict.fromkeys(("picture", "clock"), _WALL),
+    "mirror": (*_WALL, "clean", "wipe"),
     **dict.fromkeys(("chest of drawers", "wardrobe", "filing cabinet", "toy chest",
         "kitchen cabinet", "fridge", "washing machine", "dryer", "dishwasher"), _CHEST),
     "stove": ("clean", "wipe down", "turn off", "turn on"),
@@ -159,7 +166,7 @@ TASKS: dict[str, tuple[str, ...]] = {
     "rug": ("vacuum", "shake out", "clean"),
     "coat": ("bring me", "take"),
     "vacuum cleaner": ("bring me", "get", "unplug"),
-    "coat rack": _CARRIED, "doll house": _CARRIED, "play house": _SURFACE,
+    "coat rack": ("dust", "wipe", "move"), "doll house": _CARRIED, "play house": _SURFACE,
     "extractor hood": _WATER[:3],
     "window": ("open", "close", "clean", "look out of", "wipe"),
 }  # fmt: skip

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 TURNS = ("left", "right", "slightly left", "slightly right", "around", "straight")
 SIDES = ("left", "right", "ahead")
 RELATIONS = ("on", "beside", "under", "above")
-WHERE = ("beside", "front", "in")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ smallest is the most literal reading, metres of way plus what it takes to call i
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from sterna.world.houses.language.map import Path, Vector, Walks
@@ -59,12 +60,12 @@ class Walker:
         best: dict[State, float] = {}
         for length, path, aim, there in self._walks(step, state, last):
             cost = length + self._turning(step.turn, state, path, aim)
-            if cost < best.get(there, 1e6):
+            if cost < best.get(there, math.inf):
                 best[there] = cost
         return sorted(Outcome(cost, there) for there, cost in best.items())
 
     def _turning(self, turn: str, state: State, path: Path, aim: Vector | None) -> float:
-        """Return what a turn adds to the cost of a walk; 1e6 if the walk does not turn so."""
+        """Return what a turn adds to the cost of a walk; infinite if the walk does not turn so."""
         facing = self.facing(state)
         first = self.map.way(path[0], path[1]) if len(path) > 1 else None
         if not turn:
@@ -73,7 +74,7 @@ class Walker:
         if first is not None and fits(facing, first, SAID[turn]):
             return 0.0
         ways = [way for way in (first, aim) if way is not None]
-        return 1.0 if any(fits(facing, way, UNDERSTOOD[turn]) for way in ways) else 1e6
+        return 1.0 if any(fits(facing, way, UNDERSTOOD[turn]) for way in ways) else math.inf
 
     def _walks(self, step: Step, state: State, last: bool) -> list[Found]:
         move = step.move

@@ -16,8 +16,13 @@ ENDS = 1.0  # metres before the last viewpoint of a corridor that still are its 
 
 
 def passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> bool:
-    """Whether a way passes a landmark and ends as soon as it has."""
+    """Whether a way passes a landmark and ends as soon as it has.
+
+    One who stands in a doorway on the way does not pass that door.
+    """
     if len(path) < 2 or not _behind(house, path[-2:], centre):
+        return False
+    if row in house.marks.doors and _stands_in(house, path, row):
         return False
     if _behind(house, path[:2], centre, of_first=True):
         return False
@@ -33,6 +38,11 @@ def passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> 
     way, (x, y) = house.way(path[nearest], path[nearest + 1]), house.points[path[nearest]]
     aside = right_of(way, (centre[0] - x, centre[1] - y))
     return aside > 0.2 if side == "right" else aside < -0.2
+
+
+def _stands_in(house: HouseMap, path: Path, row: int) -> bool:
+    door = row - house.marks.doors.start
+    return any(house.viewpoints.door[node] == door for node in path)
 
 
 def _behind(house: HouseMap, hop: Path, centre: Vector, of_first: bool = False) -> bool:

@@ -40,8 +40,13 @@ def things(house: HouseMap, ref: ThingRef, state: State) -> list[int]:
     ]
 
 
-def doors(house: HouseMap, ref: DoorRef, state: State, facing: Vector, turn: str) -> list[int]:
-    """Return the rows of the doors that a description may mean; not the one come through."""
+def doors(
+    house: HouseMap, ref: DoorRef, state: State, facing: Vector, turn: str, *, surely: bool = False
+) -> list[int]:
+    """Return the rows of the doors that a description may mean; not the one come through.
+
+    `surely`: only those on whose side everybody agrees, as it should be where the side is said.
+    """
     first = house.marks.doors.start
     rows = []
     for door in house.doors_of[state.room]:
@@ -55,10 +60,9 @@ def doors(house: HouseMap, ref: DoorRef, state: State, facing: Vector, turn: str
         rows.append(first + door.id)
     if not ref.side:
         return rows
-    found: dict[int, None] = {}
-    for axis in _axes(turned(facing, turn)):
-        found.update(dict.fromkeys(_on_side(house, ref, rows, state, axis)))
-    return list(found)
+    sides = [_on_side(house, ref, rows, state, (a, surely)) for a in _axes(turned(facing, turn))]
+    found = dict.fromkeys(row for side in sides for row in side)
+    return [row for row in found if not surely or all(row in side for side in sides)]
 
 
 def _by(house: HouseMap, ref: DoorRef, door: int, state: State) -> bool:
@@ -78,19 +82,27 @@ def _axes(facing: Vector) -> list[Vector]:
 
 
 def _on_side(
-    house: HouseMap, ref: DoorRef, rows: list[int], state: State, axis: Vector
+    house: HouseMap, ref: DoorRef, rows: list[int], state: State, way: tuple[Vector, bool]
 ) -> list[int]:
-    x, y = house.points[state.node]
+    """Return the doors on a side of one who looks along a wall's direction, nearest first.
+
+    `way` is that direction and whether to be sure: then a door ahead lies in a wall across, one
+    aside in a wall along the way, or farther aside than ahead. Numbers count the doors of a wall
+    along the way.
+    """
+    (axis, surely), (x, y) = way, house.points[state.node]
     found = []
     for row in rows:
         cx, cy = centre_of(house, row)
         ahead, right = dot(axis, (cx - x, cy - y)), right_of(axis, (cx - x, cy - y))
-        side = {
-            "left": right < -0.25 and ahead > -0.5,
-            "right": right > 0.25 and ahead > -0.5,
-            "ahead": ahead > 0.3 and abs(right) < max(0.6, 0.7 * ahead),
-        }
-        if side[ref.side]:
+        along = (axis[0] != 0) == (house.marks.door(row).axis == "x")
+        if ref.side == "ahead":
+            fits = ahead > 0.3 and abs(right) < max(0.6, 0.7 * ahead) and not (surely and along)
+        else:
+            aside = right if ref.side == "right" else -right
+            clear = along or aside > ahead
+            fits = aside > 0.25 and ahead > -0.5 and (clear or not surely)
+        if fits and (along or not ref.nth):
             found.append((ahead, row))
     found.sort()
     if ref.nth:

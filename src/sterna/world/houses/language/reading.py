@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from sterna.errors import InputError
-from sterna.world.houses.language.grammar import Fields, Rule, read
+from sterna.world.houses.language.grammar import Fields, Rule
 from sterna.world.houses.language.meaning import Meaning, Step
+from sterna.world.houses.language.recognise import read
 from sterna.world.houses.language.wording import (
     ACROSS,
     ALL_STOPS,
     ALONG,
-    BEFORE,
+    ENTERED,
+    FROM,
+    INSIDE,
     JOINS,
     LAST,
     MID,
@@ -30,7 +33,7 @@ _MOVES: list[tuple[Rule, Any]] = [
     for rule in found
     if table is MID or found is not MID[move]
 ]
-_PLACES = (*BEFORE, *ALONG, *ACROSS)
+_PLACES = (*INSIDE, *FROM, *ENTERED, *ALONG, *ACROSS)
 _TURN_WORDS = tuple((name, word) for name, words in TURNS.items() for word in dict.fromkeys(words))
 _FULL_STOPS = {f"{stop}." for stop in ALL_STOPS}
 

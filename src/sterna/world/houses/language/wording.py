@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sterna.world.houses.language.grammar import Rule, rules
 from sterna.world.houses.language.meaning import (
     Between,
@@ -21,12 +19,11 @@ from sterna.world.houses.language.meaning import (
 GO = [
     *rules(
         "(go|walk|head|step) through {door}",
-        "(exit|exit|leave) through {door}",
-        "(exit|go out) using {door}",
+        "(exit|exit|leave|go out) through {door:out}",
+        "exit using {door:out}",
         "take {door}",
         "(enter|enter|enter) {door:into}",
-        "(go|walk|step|head|continue|turn|proceed) into {door:into}",
-        "(walk|go|continue) straight into {door:into}",
+        "(go|walk|step|head|continue|proceed) into {door:into}",
         "make your way into {door:into}",
         "(keep going|keep walking) until you (reach|get to|are in) {door:into}",
         "(leave|exit|exit) the {at} through {door}",
@@ -46,6 +43,11 @@ GO = [
         door=DoorRef(),
     ),
     *rules(
+        "(walk|go|continue) straight into {door:name}",
+        "(walk|go) straight through {door:plain}",
+        turn="straight",
+    ),
+    *rules(
         "turn around and (leave|exit|walk out of|go out of) the {at}",
         door=DoorRef(),
         turn="around",
@@ -55,11 +57,11 @@ PASS = [
     *rules(
         "(walk|go|head|move|continue) past {mark}",
         "pass {mark}",
-        "(walk|continue) along past {mark}",
+        "(walk|continue) on past {mark}",
         "keep (walking|going) until you (pass|have passed) {mark}",
         "(walk|go|head) past {mark} on (your|the) {side}",
         "pass {mark} on (your|the) {side}",
-        "walk past {mark}, which (is|will be) on your {side}",
+        "walk past {mark}, which will be on your {side}",
         "turn {turn} and (walk|go) past {mark}",
         "(walk|go|head|continue) past {mark:into}",
         "pass {mark:door}",
@@ -150,14 +152,14 @@ TURNS: dict[str, tuple[str, ...]] = {
                  "walk forward", "go straight ahead", "move forward", "head straight ahead",
                  "keep going straight"),
 }  # fmt: skip
-BEFORE = rules(
-    "in the {at},",
+INSIDE = rules("in the {at},")
+FROM = rules("from the {at},")
+ENTERED = rules(
     "once you are in the {at},",
     "once in the {at},",
     "when you are in the {at},",
     "when you (reach|get to) the {at},",
     "after entering the {at},",
-    "from the {at},",
     "now that you are in the {at},",
 )
 ALONG = rules(
@@ -167,10 +169,7 @@ ALONG = rules(
     "(proceed|keep going) down the {at}",
 )
 ACROSS = rules("(walk|go|pass) through the {at}", "(walk|go) across the {at}", "cross the {at}")
-STOPS = (
-    "stop", "stop there", "wait there", "wait", "stop here", "wait here", "stay there",
-    "stop right there", "that is where you stop",
-)  # fmt: skip
+STOPS = ("stop", "stop there", "wait there", "stay there", "stop right there")
 STOPS_BY: dict[str, tuple[str, ...]] = {
     "go": ("stop just inside", "stop as soon as you are through", "wait just inside",
            "stop once you are inside", "stop right after you walk in", "wait near the entrance",
@@ -180,6 +179,4 @@ STOPS_BY: dict[str, tuple[str, ...]] = {
     "landing": ("stop on the landing", "wait on the landing"),
 }  # fmt: skip
 ALL_STOPS = (*STOPS, *(stop for stops in STOPS_BY.values() for stop in stops))
-JOINS = (" and then ", ", and then ", ". then ", ", then ", ", and ", " and ", ". ", ", ", " ")
-
-Defaults = dict[str, Any]
+JOINS = (" and then ", ", then ", " and ", ". ", ", ", " ")
