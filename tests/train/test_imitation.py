@@ -10,7 +10,13 @@ from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.train.experts import goal_nodes, reference_nodes
-from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded
+from sterna.train.imitation import (
+    ImitationConfig,
+    ImitationTask,
+    Recorded,
+    action_loss,
+    local_labels,
+)
 from sterna.train.schedule import uniform_draws
 from toy import tiny_model
 
@@ -114,3 +120,28 @@ def test_exploring_keeps_the_mode(
 def test_bad_values(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="imitation:"):
         ImitationConfig(**change)  # type: ignore[arg-type]
+
+
+def test_branches_are_asked_too(task: ImitationTask, batch: Recorded) -> None:
+    """Row by row: the map's logits for the label, the panorama's where it can choose it."""
+    with torch.no_grad():
+        output, _, _ = task.run(batch)
+    wanted, ways = 0.0, {"stop": 0, "near": 0, "far": 0}
+    for bucket, out in output.parts:
+        for place, row in enumerate(bucket.index):
+            label, slots = int(batch.labels[row]), batch.rows.candidates[row].tolist()
+            terms = [-out.fused[place].log_softmax(0)[label]]
+            terms.append(-0.5 * out.global_[place].log_softmax(0)[label])
+            if label == 0 or label in slots:
+                near = 0 if label == 0 else 1 + slots.index(label)
+                terms.append(-0.5 * out.local[place].log_softmax(0)[near])
+            ways["stop" if label == 0 else "near" if label in slots else "far"] += 1
+            wanted += float(batch.weight[row]) * float(torch.stack(terms).sum())
+    assert min(ways.values()) > 0, ways
+    loss, _ = action_loss(output, batch, 0.5)
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_labels_of_the_panorama() -> None:
+    candidates = np.array([[3, 1, 0], [2, 5, 4], [6, 0, 0]])
+    assert local_labels(candidates, np.array([1, 0, 2])).tolist() == [2, 0, -100]

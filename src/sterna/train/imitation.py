@@ -32,7 +32,7 @@ from sterna.train.experts import (
     reference_nodes,
     shortest_path_expert,
 )
-from sterna.train.grounding import grounding_loss, object_targets
+from sterna.train.grounding import IGNORED, grounding_loss, object_targets
 from sterna.train.packed import Bucket, PackedOutput, buckets, packed_pass
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Floats, Ints
@@ -53,6 +53,9 @@ class ImitationConfig:
     multi_endpoints: bool = False
     """Each time an episode is walked, any one of its goals is its goal, and the path a shortest one
     to it (REVERIE); off, or without goals: the end of the annotated path."""
+    branches: float = 0.0
+    """Factor on the cross entropies of the map's and the panorama's own logits beside that of the
+    fused ones: 0 as in DUET's fine-tuning, 1 as in its pre-training. Helps models from scratch."""
     grounding: float = 1.0
     """Factor on the cross entropy of objects beside that of actions, where objects are shown."""
     max_steps: int = MAX_STEPS
@@ -67,10 +70,11 @@ class ImitationConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not min(self.ml_weight, self.grounding) >= 0 or self.max_steps < 1 or self.buckets < 1:
+        factors = (self.ml_weight, self.grounding, self.branches)
+        if not min(factors) >= 0 or self.max_steps < 1 or self.buckets < 1:
             raise InputError(
-                "imitation: ml_weight, grounding must be >= 0, max_steps, buckets >= 1; found "
-                f"{self.ml_weight}, {self.grounding}, {self.max_steps}, {self.buckets}"
+                "imitation: ml_weight, grounding, branches must be >= 0, max_steps, buckets >= 1; "
+                f"found {factors}, {self.max_steps}, {self.buckets}"
             )
         if self.demonstrate not in ("path", "expert"):
             raise InputError(
@@ -228,7 +232,7 @@ class ImitationTask(nn.Module):
 
     def imitate(self, output: PackedOutput, batch: Recorded) -> TaskOutput:
         """Return the loss of actions, plus that of objects where they are shown."""
-        loss, right = action_loss(output, batch)
+        loss, right = action_loss(output, batch, self.config.branches)
         metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
         if self.panoramas.object_size is not None and self.config.grounding:
             targets = object_targets(self.panoramas, batch.episodes, batch.rows)
@@ -260,16 +264,40 @@ def joined(
     )
 
 
-def action_loss(output: PackedOutput, batch: Recorded) -> tuple[Tensor, float]:
+def action_loss(
+    output: PackedOutput, batch: Recorded, branches: float = 0.0
+) -> tuple[Tensor, float]:
     """Return DUET's loss and the share of decisions that agree with the labels.
 
-    Loss = sum over roll-outs of weight * sum over steps of CE(fused logits, label) / batch size.
+    Loss = sum over roll-outs of weight * sum over steps of CE(fused logits, label) / batch size;
+    with `branches` times CE(map logits, label) + CE(panorama logits, label) inside the inner sum,
+    the latter where the label is STOP or a candidate.
     """
     losses, right = [], 0.0
-    for index, fused in output.fused():
-        labels = torch.from_numpy(batch.labels[index]).to(fused.device)
-        weight = torch.from_numpy(batch.weight[index]).to(fused.device, torch.float32)
-        entropy = functional.cross_entropy(fused.float(), labels, reduction="none")
+    for bucket, out in output.parts:
+        labels, device = batch.labels[bucket.index], out.fused.device
+        weight = torch.from_numpy(batch.weight[bucket.index]).to(device, torch.float32)
+        of_map = torch.from_numpy(labels).to(device)
+        entropy = _entropy(out.fused, of_map)
+        if branches:
+            near = torch.from_numpy(local_labels(batch.rows.candidates[bucket.index], labels))
+            beside = _entropy(out.global_, of_map) + _entropy(out.local, near.to(device))
+            entropy = entropy + branches * beside
         losses.append((entropy * weight).sum())
-        right += float((fused.detach().argmax(1) == labels).sum())
+        right += float((out.fused.detach().argmax(1) == of_map).sum())
     return torch.stack(losses).sum(), right / len(batch.rows)
+
+
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
+
+
+def local_labels(candidates: Ints, labels: Ints) -> Ints:
+    """Return the panorama's slots of labels [R] on the map: STOP 0, candidate c is c + 1.
+
+    `candidates` [R, C] are map slots (0 pads); a label that is neither becomes `IGNORED`.
+    """
+    near = candidates == labels[:, None]
+    found = np.where(near.any(1), near.argmax(1) + 1, IGNORED)
+    slots: Ints = np.where(labels == 0, 0, found)
+    return slots
