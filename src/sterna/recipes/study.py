@@ -129,27 +129,48 @@ def run_study(
 
     Returns the Markdown table and its numbers; both are written to ``out`` (NAME.md, NAME.json).
     With `only` (patterns of step names, see `steps`) just those steps are taken; while others are
-    missing the list of steps is returned instead of a table.
+    missing the list of steps is returned instead of a table, and the files hold the rows so far.
     """
     every = steps(study, root, out, threads=threads)
     chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
     if not chosen:
         raise InputError(f"--only {' '.join(only)}: no such step; --plan lists them")
     _work(chosen, every, out)
-    if not all(step.done for step in every):
+    done = [arm for arm in study.arms if _scored(arm, study, out)]
+    if done:
+        text, values = _table(study, done, out)
+        write_json(out / f"{study.name}.json", values)
+        write_text(out / f"{study.name}.md", text + "\n")
+    if len(done) < len(study.arms):
         return plan_text(every), plan_values(every)
+    return text, values
+
+
+def _scored(arm: Arm, study: Study, out: Path) -> bool:
+    """Return whether all runs of a row are trained and evaluated."""
+    trained = {job.folder for job in study.jobs} - (study.given or {}).keys()
+    runs = [out / f / RUN_FILE for f in (*arm.folders, *arm.before) if f in trained]
+    scores = [_result(out, folder, arm, split) for folder in arm.folders for split in SPLITS]
+    return all(file.is_file() for file in (*runs, *scores))
+
+
+def _table(study: Study, arms: Sequence[Arm], out: Path) -> tuple[str, dict[str, Any]]:
+    """Render rows of a study as Markdown and as JSON values; say which are missing."""
     found = {
         arm.name: [
             {s: read_result(_result(out, folder, arm, s)) for s in SPLITS} for folder in arm.folders
         ]
-        for arm in study.arms
+        for arm in arms
     }
-    values = {"study": study.name, **summarise(study.arms, found, study.pairs, out)}
-    if study.compared is not None:
+    pairs = [pair for pair in study.pairs if set(pair) <= found.keys()]
+    values = {"study": study.name, **summarise(arms, found, pairs, out)}
+    if study.compared is not None and set(study.compared) <= found.keys():
         values["compared"] = list(study.compared)
     text = render(values)
-    write_json(out / f"{study.name}.json", values)
-    write_text(out / f"{study.name}.md", text + "\n")
+    missing = [arm.label for arm in study.arms if arm not in arms]
+    if missing:
+        values["missing"] = missing
+        text += f"\n\nNot there yet: {'; '.join(missing)}."
     return text, values
 
 
