@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sterna.edge.runtime.topomap import place_of
 from sterna.errors import InputError
 from sterna.world.geometry import (
     VIEW_ELEVATIONS,
@@ -92,8 +93,8 @@ class Tokens:
 
 def neighbour_directions(seen: Observation) -> tuple[Floats, Floats]:
     """Return absolute headings and elevations of the neighbours, [C] each, radians."""
-    places = [np.asarray(n.position, np.float64) for n in seen.neighbours]
-    offsets = np.reshape(places, (-1, 3)) - np.asarray(seen.position, np.float64)
+    places = [place_of(n.name, n.position) for n in seen.neighbours]
+    offsets = np.reshape(places, (-1, 3)) - place_of(seen.node, seen.position)
     heading, elevation, _ = directions(offsets)
     for i, near in enumerate(seen.neighbours):
         heading[i] = heading[i] if near.heading is None else near.heading
@@ -174,7 +175,7 @@ def _things(seen: Observation, size: int | None) -> _Things:
         return _Things(ids=_NONE, features=nothing, directions=_FLAT, boxes=_NO_BOXES)
     given, ids = seen.objects, np.asarray(seen.objects.ids, np.int64)
     where = f"node {seen.node!r}: objects"
-    extent = _features(f"{where}: sizes", given.sizes, len(ids), 2).astype(np.float64) / IMAGE
+    extent = np.asarray(given.sizes, np.float64).reshape(len(ids), 2) / IMAGE
     boxes = np.stack([extent[:, 1], extent[:, 0], extent[:, 1] * extent[:, 0]], axis=1)
     return _Things(
         ids=ids,

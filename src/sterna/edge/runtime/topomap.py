@@ -19,6 +19,14 @@ from sterna.world.geometry import Floats, Ints, relative_positions
 _ROOM = 32
 
 
+def place_of(name: str, position: ArrayLike) -> Floats:
+    """Return a position [3] in metres; `InputError` unless it is three finite numbers."""
+    place = np.asarray(position, np.float64)
+    if place.shape != (3,) or not np.isfinite(place).all():
+        raise InputError(f"node {name!r}: expected a position of 3 finite metres, found {place}")
+    return place
+
+
 class TopoMap:
     """A growing map. M is the number of nodes seen so far; slots are 0 .. M - 1.
 
@@ -56,9 +64,7 @@ class TopoMap:
 
     def add_node(self, name: str, position: ArrayLike) -> int:
         """Put a node on the map, or move one that is there; returns its slot."""
-        place = np.asarray(position, np.float64)
-        if place.shape != (3,) or not np.isfinite(place).all():
-            raise InputError(f"node {name!r}: expected a position of 3 finite metres, got {place}")
+        place = place_of(name, position)
         slot = self.slot.get(name)
         if slot is None:
             slot = self.slot[name] = len(self.names)
