@@ -29,7 +29,7 @@ print(json.dumps(took))
 """
 
 WALK = """
-import json, resource, statistics, sys, time
+import json, statistics, sys, time
 import numpy as np
 from sterna.edge.runtime import Engine, Navigator, Neighbour, Observation
 folder, name, threads, episodes = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -56,11 +56,11 @@ def episode():
 
 navigator = Navigator(engine)
 times = [episode() for _ in range(episodes)]
-rss = [int(l.split()[1]) / 1e3 for l in open("/proc/self/status") if l.startswith("VmRSS")]
+said = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({
     "open_s": opened,
-    "resident_MB": rss[0],
-    "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    "resident_MB": int(said["VmRSS"].split()[0]) / 1e3,
+    "peak_MB": int(said["VmHWM"].split()[0]) / 1e3,
     "episode_ms": 1e3 * statistics.median(t[0] for t in times),
     "episode_cpu_ms": 1e3 * statistics.median(t[1] for t in times),
     "torch": "torch" in sys.modules,

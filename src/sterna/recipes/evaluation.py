@@ -62,7 +62,9 @@ class Power:
     @property
     def processes(self) -> int:
         """Number of worker processes."""
-        return self.workers or max(1, (os.cpu_count() or 1) // self.threads)
+        if self.workers is not None:
+            return self.workers
+        return max(1, (os.cpu_count() or 1) // self.threads)
 
 
 _ALONE = Power()
