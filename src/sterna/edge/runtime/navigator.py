@@ -212,7 +212,7 @@ class Navigator:
             "memory": self._memory,
             "local_positions": local,
             "candidates": near + 1,
-            "features": _with_stop(self._sums / np.maximum(self._counts, 1.0)),
+            "features": _with_stop(self._sums / np.maximum(self._counts, np.float32(1))),
             "steps": np.concatenate([[0], last + 1]),
             "positions": np.concatenate([STOP_POSITION[None], positions]),
             "distances": np.pad(
