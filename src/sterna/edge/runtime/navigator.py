@@ -203,6 +203,7 @@ class Navigator:
         last = self.map.last_visit
         positions = self.map.seen_from(self._here, *pose)
         between = self.map.distances
+        means: Array = np.divide(self._sums, np.maximum(self._counts, 1.0), dtype=np.float32)
         local = np.zeros((1 + len(near), 14), np.float32)
         local[:, :7] = positions[self._first]
         local[1:, 7:] = positions[near]
@@ -212,7 +213,7 @@ class Navigator:
             "memory": self._memory,
             "local_positions": local,
             "candidates": near + 1,
-            "features": _with_stop(self._sums / np.maximum(self._counts, np.float32(1))),
+            "features": _with_stop(means),
             "steps": np.concatenate([[0], last + 1]),
             "positions": np.concatenate([STOP_POSITION[None], positions]),
             "distances": np.pad(
