@@ -76,5 +76,6 @@ def test_pinned_versions_cover_the_direct_dependencies():
     )
     extras = PROJECT["project"]["optional-dependencies"]
     wanted = PROJECT["project"]["dependencies"] + extras["dev"] + extras["text"] + extras["viz"]
+    wanted += extras["edge"] + extras["export"]
     names = {re.split(r"[<>=!~ \[]", line)[0] for line in wanted}
-    assert names <= set(pins)
+    assert names - {"sterna"} <= set(pins)

@@ -18,6 +18,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   eval         walk a split with a saved policy and score it
+  export       write a policy for a small computer: ONNX graphs, int8, a card that compares
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
@@ -38,6 +39,7 @@ COMMANDS = {
     "distil": "training:distil",
     "distill": "training:distil",
     "eval": "scoring:evaluate",
+    "export": "edge:export",
     "score": "scoring:score",
     "models": "scoring:models",
     "data check": "data:check",

@@ -18,9 +18,13 @@ class Eval(Common):
     """Walk a split with a saved policy and score it; controls: --permute, --blind."""
 
     policy: tyro.conf.Positional[Path]
-    """Run folder (its best weights) or saved policy."""
+    """Run folder (its best weights), saved policy, or exported folder (with --engine)."""
     split: str = "val_unseen"
     """Split to walk."""
+    engine: Literal["torch", "onnx", "onnx-int8"] = "torch"
+    """What computes: torch for a saved policy, the others for an exported folder."""
+    workers: int | None = None
+    """With ONNX: processes that share the episodes (default: cores / threads, one thread each)."""
     views: str | None = None
     """View store; default: the one of the policy's run."""
     objects: str | None = None
@@ -44,11 +48,12 @@ class Eval(Common):
 def evaluate(argv: Sequence[str]) -> int:
     """Walk a split with a saved policy and score it."""
     from sterna.metrics import format_result
-    from sterna.recipes.evaluation import run_eval, run_submit
+    from sterna.recipes.evaluation import Power, run_eval, run_submit
     from sterna.recipes.options import use_threads
 
     args: Eval = parse(Eval, argv, "eval")
     use_threads(args.threads)
+    power = Power(engine=args.engine, workers=args.workers, threads=args.threads or 1)
     root, out = find_data(args.data), args.out or args.policy / _eval_folder(args)
     if args.submit:
         file = run_submit(
@@ -59,6 +64,7 @@ def evaluate(argv: Sequence[str]) -> int:
             views=args.views,
             objects=args.objects,
             batch_size=args.batch_size,
+            power=power,
         )
         say(f"submission: {file}", {"out": str(out), "submission": str(file)}, args.json)
         return 0
@@ -74,6 +80,7 @@ def evaluate(argv: Sequence[str]) -> int:
         batch_size=args.batch_size,
         about=args.episodes,
         out=out,
+        power=power,
     )
     text = f"{format_result(result)}\nresult and submission: {out}"
     say(text, _summary(result) | {"out": str(out)}, args.json)
@@ -82,7 +89,12 @@ def evaluate(argv: Sequence[str]) -> int:
 
 def _eval_folder(args: Eval) -> str:
     """Name a folder such that controls, parts and other protocols do not overwrite the result."""
-    name = "eval" + "-permuted" * args.permute + "-blind" * args.blind
+    name = (
+        "eval"
+        + f"-{args.engine}" * (args.engine != "torch")
+        + "-permuted" * args.permute
+        + "-blind" * args.blind
+    )
     return name + "-part" * (args.episodes is not None) + f"-{args.protocol}" * bool(args.protocol)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,29 +12,70 @@ from typing import Any
 import torch
 
 from sterna.data.episodes import Episode
+from sterna.edge.runtime.folder import ENGINES, Manifest, is_export, read_manifest
+from sterna.edge.walks import walk_all
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.metrics import (
     Prediction,
+    Protocol,
     Result,
     find_protocol,
+    score_predictions,
     write_result,
     write_submission,
 )
 from sterna.models.agent import Agent
+from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
+from sterna.models.walk import MAX_STEPS
 from sterna.recipes.config import EvalConfig
 from sterna.recipes.policies import check_fit, data_config, open_policy
+from sterna.recipes.rooms import rooms_of
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
 from sterna.train.evaluate import evaluate, predict
+
+TORCH = "torch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """What computes, and with how much of the machine.
+
+    `engine` is torch for saved policies, onnx or onnx-int8 for exported folders, which `workers`
+    processes walk (None: cores / threads), each with `threads` threads.
+    """
+
+    engine: str = TORCH
+    workers: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.engine not in (TORCH, *ENGINES):
+            known = ", ".join((TORCH, *ENGINES))
+            raise InputError(f"engine {self.engine!r} is unknown; choose one of {known}")
+        if self.workers is not None and self.engine == TORCH:
+            raise InputError("workers share the episodes of an exported policy; give --engine onnx")
+
+    @property
+    def processes(self) -> int:
+        """Number of worker processes."""
+        if self.workers is not None:
+            return self.workers
+        return max(1, (os.cpu_count() or 1) // self.threads)
+
+
+_ALONE = Power()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
     """A policy in front of the split it is to walk."""
 
-    policy: DUET
+    folder: Path
+    policy: DUET | Manifest
     run: dict[str, Any]
     world: World
     episodes: list[Episode]
@@ -47,10 +89,11 @@ def _prepare(
     *,
     views: str | None,
     objects: str | None,
+    power: Power,
     permute: bool = False,
     blind: bool = False,
 ) -> _Ready:
-    policy, run = open_policy(folder)
+    policy, sizes, run = _open(folder, power.engine)
     config = data_config(run)
     config = replace(
         config,
@@ -63,8 +106,39 @@ def _prepare(
     if permute:
         episodes = permuted(episodes)
     panoramas = world.panoramas(episodes)
-    check_fit(policy.config, panoramas, episodes, str(folder))
-    return _Ready(policy=policy, run=run, world=world, episodes=episodes, panoramas=panoramas)
+    check_fit(sizes, panoramas, episodes, str(folder))
+    return _Ready(
+        folder=folder,
+        policy=policy,
+        run=run,
+        world=world,
+        episodes=episodes,
+        panoramas=panoramas,
+    )
+
+
+def _open(folder: Path, engine: str) -> tuple[DUET | Manifest, DuetConfig, dict[str, Any]]:
+    """Open a saved policy, or prove an exported one; with its sizes and its run."""
+    if engine == TORCH:
+        if is_export(folder):
+            raise InputError(f"{folder}: an exported folder; give --engine onnx or onnx-int8")
+        policy, run = open_policy(folder)
+        return policy, policy.config, run
+    manifest = read_manifest(folder)
+    manifest.graph(engine, "step")  # refuses an engine that was not exported
+    return manifest, DuetConfig(**manifest.sizes), dict(manifest.about["run"])
+
+
+def _walk_export(ready: _Ready, power: Power, max_steps: int | None) -> list[Prediction]:
+    return walk_all(
+        ready.folder,
+        power.engine,
+        rooms_of(ready.world, ready.panoramas),
+        ready.episodes,
+        workers=power.processes,
+        threads=power.threads,
+        max_steps=max_steps or MAX_STEPS,
+    )
 
 
 def run_eval(
@@ -80,44 +154,66 @@ def run_eval(
     batch_size: int = 64,
     about: int | None = None,
     out: Path | None = None,
+    power: Power = _ALONE,
 ) -> Result:
     """Walk a split with a saved policy and score it; writes result and submission into `out`.
 
     `permute` gives every episode another episode's instruction (control), `blind` zeroes the views
     (control), `about` walks every k-th episode. Observations default to those of the policy's run.
+    `power` says what computes: an exported folder is walked by the runtime, in many processes.
     Raises `InputError` for a split without answers (see `run_submit`).
     """
     rule = find_protocol(protocol) if protocol else None
     select = EvalConfig(split=split, episodes=about, batch_size=batch_size)
     ready = _prepare(
-        folder, root, select, views=views, objects=objects, permute=permute, blind=blind
+        folder,
+        root,
+        select,
+        views=views,
+        objects=objects,
+        power=power,
+        permute=permute,
+        blind=blind,
     )
     if all(len(episode.path) < 2 for episode in ready.episodes):
         raise InputError(
             f"{split}: the split holds no answers to score with; --submit writes the walks alone"
         )
     began = time.perf_counter()
-    result, predictions = evaluate(
-        ready.policy,
-        ready.panoramas,
-        ready.episodes,
-        ready.world.layout.connectivity,
-        rule or protocol_of(ready.world.config),
-        batch_size=batch_size,
+    result, predictions = _score(
+        ready, rule or protocol_of(ready.world.config), power, batch_size=batch_size
     )
     seconds = time.perf_counter() - began
     run = ready.run
+    named = {} if power.engine == TORCH else {"engine": power.engine}
     result = replace(
         result,
         split=split,
-        config={**run, "control": _control(ready.world.config.blind, permute)},
+        config={**run, "control": _control(ready.world.config.blind, permute), **named},
         seed=run.get("loop", {}).get("seed"),
         selection_split=run.get("select", {}).get("split"),
-        cost=_cost(ready.policy, seconds),
+        cost=_cost(ready.policy, seconds, power),
     )
     if out is not None:
         save_evaluation(out, split, result, predictions)
     return result
+
+
+def _score(
+    ready: _Ready, protocol: Protocol, power: Power, *, batch_size: int
+) -> tuple[Result, list[Prediction]]:
+    connectivity = ready.world.layout.connectivity
+    if isinstance(ready.policy, DUET):
+        return evaluate(
+            ready.policy,
+            ready.panoramas,
+            ready.episodes,
+            connectivity,
+            protocol,
+            batch_size=batch_size,
+        )
+    predictions = _walk_export(ready, power, protocol.max_steps)
+    return score_predictions(predictions, ready.episodes, connectivity, protocol), predictions
 
 
 def run_submit(
@@ -129,13 +225,17 @@ def run_submit(
     views: str | None = None,
     objects: str | None = None,
     batch_size: int = 64,
+    power: Power = _ALONE,
 ) -> Path:
     """Walk a split and write its leaderboard file ``submit_<split>.json`` into `out`, unscored."""
     select = EvalConfig(split=split, batch_size=batch_size)
-    ready = _prepare(folder, root, select, views=views, objects=objects)
-    with torch.inference_mode():
-        agent = Agent(ready.policy, ready.panoramas)
-        predictions = predict(agent, ready.panoramas, ready.episodes, batch_size=batch_size)
+    ready = _prepare(folder, root, select, views=views, objects=objects, power=power)
+    if isinstance(ready.policy, DUET):
+        with torch.inference_mode():
+            agent = Agent(ready.policy, ready.panoramas)
+            predictions = predict(agent, ready.panoramas, ready.episodes, batch_size=batch_size)
+    else:
+        predictions = _walk_export(ready, power, None)
     file = out / f"submit_{split}.json"
     write_submission(file, predictions, objects=ready.world.config.grounded)
     return file
@@ -147,7 +247,17 @@ def _control(blind: bool, permute: bool) -> str:
     )
 
 
-def _cost(policy: DUET, seconds: float) -> dict[str, float]:
+def _cost(policy: DUET | Manifest, seconds: float, power: Power) -> dict[str, float]:
+    if isinstance(policy, Manifest):
+        words = policy.sizes["vocab_size"] * policy.sizes["hidden_size"]
+        total = policy.about["parameters"]
+        return {
+            "parameters": float(total),
+            "parameters_without_word_table": float(total - words),
+            "seconds": seconds,
+            "threads": float(power.threads),
+            "workers": float(power.processes),
+        }
     words = policy.embeddings.word_embeddings.weight.numel()
     total = sum(p.numel() for p in policy.parameters())
     return {

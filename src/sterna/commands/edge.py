@@ -1,0 +1,64 @@
+"""`sterna export`: a saved policy for a small computer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from sterna.commands.common import find_data, parse, say
+from sterna.recipes.options import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Common):
+    """Export a policy to ONNX, with a card that compares it with torch."""
+
+    policy: tyro.conf.Positional[Path]
+    """Run folder (its best weights) or saved policy."""
+    to: Path
+    """Folder to write; an earlier export there is replaced."""
+    int8: bool = False
+    """Also write graphs with 8-bit weights."""
+    walk: bool = True
+    """Walk episodes with torch and with the export, for the card; needs the policy's data."""
+    split: str = "val_unseen"
+    """Split to walk."""
+    episodes: int = 100
+    """Walk every k-th episode, about this many."""
+    views: str | None = None
+    """View store; default: the one of the policy's run."""
+    objects: str | None = None
+    """Objects (REVERIE): names, none or a file; default: those of the policy's run."""
+    tokenizer: Path | None = None
+    """A tokenizer.json; default: the one of the data, else of the run's encoder."""
+    workers: int = 1
+    """Processes that walk with the export."""
+
+
+def export(argv: Sequence[str]) -> int:
+    """Export a policy."""
+    from sterna.edge.card import readme
+    from sterna.recipes.exporting import Check, run_export
+    from sterna.recipes.options import use_threads
+
+    args: Export = parse(Export, argv, "export")
+    use_threads(args.threads)
+    check = Check(split=args.split, episodes=args.episodes, workers=args.workers)
+    card = run_export(
+        args.policy,
+        args.to,
+        find_data(args.data) if args.walk or args.data else None,
+        int8=args.int8,
+        views=args.views,
+        objects=args.objects,
+        tokenizer=args.tokenizer,
+        check=check if args.walk else None,
+    )
+    engine = card["engines"][-1]
+    following = f"sterna eval {args.to} --engine {engine} --split {args.split}"
+    text = f"{readme(card)}\nexported: {args.to}\nnext: {following}"
+    say(text, card | {"out": str(args.to)}, args.json)
+    return 0

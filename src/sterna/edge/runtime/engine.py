@@ -1,0 +1,119 @@
+"""The three graphs in ONNX Runtime, and the words: everything that does not change while walking.
+
+One engine serves any number of navigators, from any number of threads.
+
+Legend: L words, W views, O objects, T = W + O panorama tokens, C candidates, M map nodes, K slots
+that may be chosen, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from sterna.edge.runtime.folder import PARTS, Manifest, read_manifest
+from sterna.edge.runtime.panorama import Tokens
+from sterna.errors import InputError
+
+Array = NDArray[np.float32]
+
+
+class Engine:
+    """An exported policy, opened. Its methods are the graphs; `Navigator` drives them."""
+
+    def __init__(self, manifest: Manifest, name: str = "onnx", *, threads: int = 1) -> None:
+        """Open the graphs of one engine (see `ENGINES`) on `threads` CPU threads.
+
+        Raises `InputError` for an engine that is not in the folder.
+        """
+        if threads < 1:
+            raise InputError(f"threads must be at least 1, found {threads}")
+        self.manifest, self.name, self.threads = manifest, name, threads
+        sessions = [_session(manifest.graph(name, part), threads) for part in PARTS]
+        self._text, self._panorama, self._step = sessions
+        self._tokenizer = Tokenizer.from_file(str(manifest.folder / manifest.tokenizer))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    @classmethod
+    def open(cls, folder: str | Path, name: str = "onnx", *, threads: int = 1) -> Engine:
+        """Open a folder, once every file in it was found to be the one exported."""
+        return cls(read_manifest(folder), name, threads=threads)
+
+    @property
+    def width(self) -> int:
+        """Width D of tokens and map nodes."""
+        return int(self.manifest.sizes["hidden_size"])
+
+    @property
+    def feature_size(self) -> int:
+        """Width of one view feature."""
+        return int(self.manifest.sizes["feature_size"])
+
+    @property
+    def object_size(self) -> int | None:
+        """Width of one object feature; None for a policy that reads no objects."""
+        size: int | None = self.manifest.sizes["object_size"]
+        return size
+
+    def words(self, instruction: str) -> list[int]:
+        """Return the word ids of an instruction, cut as in training."""
+        return list(self._tokenizer.encode(instruction).ids[: self.manifest.max_words])
+
+    def read(self, ids: Sequence[int]) -> Array:
+        """Return what L word ids leave for all steps: keys and values [2, X, 2, H, L, E]."""
+        sizes, words = self.manifest.sizes, np.asarray(ids, np.int64)
+        most, known = int(sizes["max_positions"]), int(sizes["vocab_size"])
+        if words.ndim != 1 or not 1 <= len(words) <= most:
+            raise InputError(f"instruction: expected 1 to {most} word ids, found {words.shape}")
+        if words.min() < 0 or words.max() >= known:
+            raise InputError(
+                f"instruction: word id {int(words.max())} where the policy knows {known} words; "
+                "tokenise with the folder's own tokenizer"
+            )
+        return _one(self._text.run(["memory"], {"ids": words}))
+
+    def look(self, seen: Tokens) -> tuple[Array, Array]:
+        """Return the panorama's tokens [T, D] and their mean [D]."""
+        views = len(seen.views)
+        feed: dict[str, Any] = {
+            "views": seen.views,
+            "locations": seen.locations[:views],
+            "kinds": seen.kinds,
+        }
+        if self.object_size is not None:
+            feed |= {"objects": seen.objects, "object_locations": seen.locations[views:]}
+        tokens, mean = self._panorama.run(None, feed)
+        return tokens, mean
+
+    def decide(self, feed: dict[str, NDArray[Any]]) -> tuple[Array, Array | None]:
+        """Return logits [K] of the slots in ``choices``, and of ``near`` where objects are read.
+
+        `feed` holds the inputs of `edge.graphs.StepGraph` by name.
+        """
+        logits, *objects = self._step.run(None, feed)
+        return logits, objects[0] if objects else None
+
+
+def _session(path: Path, threads: int) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            "exported policies need onnxruntime; pip install 'sterna[edge]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _one(outputs: Sequence[Any]) -> Array:
+    memory: Array = outputs[0]
+    return memory
