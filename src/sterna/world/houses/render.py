@@ -237,9 +237,10 @@ class Renderer:
             )
         pixel = 0.0 if flat else 2 * float(np.linalg.norm(rows[0, 6:9])) / width
         self._texture.picture(
-            first, last, self._tree.TILE, rows, flat, pixel, t, hit, face, x, y, z, day, gain,
-            self._boxes, house.box_class, house.box_instance, house.box_material, self._table,
-            out.rgb, out.depth, out.instance, out.klass,
+            first, last, height, width, self._tree.TILE, rows, flat, pixel, t, hit, face, x, y, z,
+            day, gain, self._boxes, house.box_class, house.box_instance, house.box_material,
+            self._table, out.rgb.ravel(), out.depth.ravel(), out.instance.ravel(),
+            out.klass.ravel(),
         )  # fmt: skip
 
 

@@ -40,13 +40,14 @@ def floor_at(value: float) -> int:
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def shade(table: Any, m: int, u: float, v: float, z: float, axis: int, blur: float) -> Any:
+def shade(
+    kind: int, table: Any, m: int, u: float, v: float, z: float, axis: int, blur: float
+) -> Any:
     """Return the factor of brightness of a texture at (u, v) on a face, and a share of white.
 
     `u` and `v` are metres along the face, `blur` the size of a pixel there: patterns finer than
     it fade to their mean.
     """
-    kind = int(table[m, TEXTURE])
     grey, white = 1.0, 0.0
     if kind == PLANKS:
         a, b = (u, v) if table[m, ALONG] == 0 else (v, u)
@@ -160,11 +161,10 @@ def book_colour(u: float, pattern: float) -> Any:
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
 def colour_at(
-    x: float, y: float, z: float, blur: float, b: int, axis: int, boxes: Any, table: Any, m: int,
-    bright: float,
+    x: float, y: float, z: float, blur: float, b: int, kind: int, axis: int, boxes: Any,
+    table: Any, m: int, bright: float,
 ) -> Any:  # fmt: skip
     """Return linear red, green and blue of a point on box b, which is neither sky nor a lamp."""
-    kind = int(table[m, TEXTURE])
     u, v = (y if axis == 0 else x), (y if axis == 2 else z)
     r, g, blue = table[m, RED], table[m, GREEN], table[m, BLUE]
     if kind == PICTURE and axis != 2:
@@ -180,17 +180,17 @@ def colour_at(
             r, g, blue = r + stripe * 0.4, g + stripe * 0.45, blue + stripe * 0.5
         if kind == SCREEN:
             bright = max(bright, 0.9)
-    grey, white = shade(table, m, u, v, z, axis, blur)
+    grey, white = shade(kind, table, m, u, v, z, axis, blur)
     keep, white = grey * (1.0 - white) * bright, white * 0.85 * bright
     return r * keep + white, g * keep + white, blue * keep + white
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def rise(c: Any, flat: int, x: float, y: float, z: float) -> float:
-    """Return how steeply camera c looks at a point: the height of the unit direction."""
+def rise(cameras: Any, n: int, flat: int, x: float, y: float, z: float) -> float:
+    """Return how steeply camera n looks at a point: the height of the unit direction."""
     if flat:
-        return c[5]
-    dx, dy, dz = x - c[0], y - c[1], z - c[2]
+        return cameras[n, 5]
+    dx, dy, dz = x - cameras[n, 0], y - cameras[n, 1], z - cameras[n, 2]
     return dz / np.sqrt(dx * dx + dy * dy + dz * dz)
 
 
@@ -204,61 +204,52 @@ def to_bytes(values: Any) -> None:
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def picture(
-    first: int, last: int, tile: int, cameras: Any, flat: int, pixel: float, t: Any, hit: Any,
-    face: Any, xs: Any, ys: Any, zs: Any, day: Any, gain: Any, boxes: Any, box_class: Any,
-    box_instance: Any, material: Any, table: Any, rgb: Any, depth: Any, instance: Any, klass: Any,
+    first: int, last: int, height: int, width: int, tile: int, cameras: Any, flat: int,
+    pixel: float, t: Any, hit: Any, face: Any, xs: Any, ys: Any, zs: Any, day: Any, gain: Any,
+    boxes: Any, box_class: Any, box_instance: Any, material: Any, table: Any, rgb: Any, depth: Any,
+    instance: Any, klass: Any,
 ) -> None:  # fmt: skip
-    """Fill rows of tiles first to last of four pictures with what their rays met.
+    """Fill rows of tiles first to last of four flat pictures with what their rays met.
 
     `t`, `hit`, `face`, the points and their light hold rays tile by tile, tile x tile rays each;
     `pixel` is the size of a pixel at depth 1. Colours take the place of the points.
     """
-    height, width = depth.shape[1], depth.shape[2]
     down, over = -(-height // tile), -(-width // tile)
     for number in range((last - first) * over):
         row = first + number // over
         n, i, j = row // down, row % down * tile, number % over * tile
         for a in range(i, min(i + tile, height)):
-            for b in range(j, min(j + tile, width)):
-                p = (number * tile + a - i) * tile + b - j
+            p, q = (number * tile + a - i) * tile, (n * height + a) * width + j
+            for _ in range(min(tile, width - j)):
                 x, y, z, box = xs[p], ys[p], zs[p], hit[p]
+                kind, m = SKY, 0
                 if box >= 0:
                     m = material[box]
                     kind = int(table[m, TEXTURE])
-                    if kind == SKY:
-                        red, green, blue = sky(rise(cameras[n], flat, x, y, z))
-                    elif kind == GLOW:
-                        red, green = table[m, RED] * 1.1 + 0.1, table[m, GREEN] * 1.1 + 0.08
-                        blue = table[m, BLUE]
-                    else:
-                        red, green, blue = colour_at(
-                            x,
-                            y,
-                            z,
-                            t[p] * pixel,
-                            box,
-                            face[p] % 3,
-                            boxes,
-                            table,
-                            m,
-                            day[p] + gain[p],
-                        )
-                    depth[n, a, b] = t[p]
-                    instance[n, a, b], klass[n, a, b] = box_instance[box], box_class[box]
+                    depth[q], instance[q], klass[q] = t[p], box_instance[box], box_class[box]
                 else:
-                    red, green, blue = sky(rise(cameras[n], flat, x, y, z))
-                    depth[n, a, b], instance[n, a, b], klass[n, a, b] = np.inf, 0, -1
-                xs[p], ys[p], zs[p] = red, green, blue
-    for values in (xs, ys, zs):
-        to_bytes(values)
+                    depth[q], instance[q], klass[q] = np.inf, 0, -1
+                if kind == SKY:
+                    xs[p], ys[p], zs[p] = sky(rise(cameras, n, flat, x, y, z))
+                elif kind == GLOW:
+                    xs[p], ys[p] = table[m, RED] * 1.1 + 0.1, table[m, GREEN] * 1.1 + 0.08
+                    zs[p] = table[m, BLUE]
+                else:
+                    xs[p], ys[p], zs[p] = colour_at(
+                        x, y, z, t[p] * pixel, box, kind, face[p] % 3, boxes, table, m,
+                        day[p] + gain[p],
+                    )  # fmt: skip
+                p, q = p + 1, q + 1
+    to_bytes(xs)
+    to_bytes(ys)
+    to_bytes(zs)
     for number in range((last - first) * over):
         row = first + number // over
         n, i, j = row // down, row % down * tile, number % over * tile
         for a in range(i, min(i + tile, height)):
-            for b in range(j, min(j + tile, width)):
-                p = (number * tile + a - i) * tile + b - j
-                rgb[n, a, b, 0], rgb[n, a, b, 1], rgb[n, a, b, 2] = (
-                    np.int32(xs[p]),
-                    np.int32(ys[p]),
-                    np.int32(zs[p]),
-                )
+            p, q = (number * tile + a - i) * tile, ((n * height + a) * width + j) * 3
+            for _ in range(min(tile, width - j)):
+                rgb[q] = np.int32(xs[p])
+                rgb[q + 1] = np.int32(ys[p])
+                rgb[q + 2] = np.int32(zs[p])
+                p, q = p + 1, q + 3
