@@ -125,8 +125,6 @@ def miniworld(scene: dict[str, Any], poses: list[Pose], passes: int = 2) -> Iter
     env = Scene(
         obs_width=scene["size"], obs_height=scene["size"], window_width=64, window_height=64
     )
-    if samples != 8:
-        env.obs_fb = FrameBuffer(scene["size"], scene["size"], samples)
     env.agent.cam_fov_y, env.agent.cam_height, number = HFOV, 0.0, 0
     while True:
         x, y, z, heading = poses[number % len(poses)]
