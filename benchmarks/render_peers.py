@@ -293,6 +293,9 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, worker in workers.items():
             times[name].append(worker.draw(options.frames)[:2])
+    for worker in workers.values():
+        worker.line.send(0)
+        worker.process.join()
     rows = report(times, options.frames)
     print(
         f"{len(scene['boxes'])} boxes, {options.size} x {options.size} colour and depth, "
