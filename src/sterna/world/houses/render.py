@@ -68,23 +68,27 @@ class Frames:
 
 
 class _Rays(NamedTuple):
-    """What is kept of rays between the steps, [n] each; see `tree.trace` and `light.light`."""
+    """What is kept of rays between the steps, [n] each; see `tree.trace` and `light.light`.
 
-    t: NDArray[np.float32]
-    hit: NDArray[np.int32]
-    face: NDArray[np.int32]
-    x: NDArray[np.float32]
-    y: NDArray[np.float32]
-    z: NDArray[np.float32]
-    day: NDArray[np.float32]
-    gain: NDArray[np.float32]
-    lamp: NDArray[np.int32]
+    `hit`, `face` and `lamp` are int32, the rest float32.
+    """
+
+    t: Any
+    hit: Any
+    face: Any
+    x: Any
+    y: Any
+    z: Any
+    day: Any
+    gain: Any
+    lamp: Any
 
     @classmethod
     def empty(cls, count: int) -> _Rays:
         """Return room for so many rays."""
-        whole = (1, 2, 8)
-        return cls(*(np.empty(count, np.int32 if n in whole else np.float32) for n in range(9)))
+        whole = ("hit", "face", "lamp")
+        kinds = (np.int32 if name in whole else np.float32 for name in cls._fields)
+        return cls(*(np.empty(count, kind) for kind in kinds))
 
     def begin(self, count: int) -> _Rays:
         """Return the first so many."""
@@ -109,7 +113,8 @@ class Renderer:
         self._shape = tuple(int(n) for n in np.ceil((high - low) / CELL))
         from sterna.world.houses import grid, light, texture, tree  # numba takes a moment
 
-        self._grid, self._light, self._texture, self._tree = grid, light, texture, tree
+        kernels: tuple[Any, ...] = (grid, light, texture, tree)
+        self._grid, self._light, self._texture, self._tree = kernels
         self._cells = (*grid.fill_grid(self._boxes, low, CELL, self._shape), low, CELL, self._shape)
         self._parts = tree.grow(self._boxes)
         self._lay_light(low, high)

@@ -186,7 +186,7 @@ def colour_at(
 
 
 @njit(cache=True, nogil=True, error_model="numpy", inline="always")
-def rise(cameras: Any, n: int, flat: int, x: float, y: float, z: float) -> float:
+def rise(cameras: Any, n: int, flat: int, x: float, y: float, z: float) -> Any:
     """Return how steeply camera n looks at a point: the height of the unit direction."""
     if flat:
         return cameras[n, 5]

@@ -25,7 +25,7 @@ _DEEPEST = 256  # parts that wait at once
 
 
 @njit(cache=True, nogil=True)
-def _area(bounds: Any) -> float:
+def _area(bounds: Any) -> Any:
     x, y, z = bounds[3] - bounds[0], bounds[4] - bounds[1], bounds[5] - bounds[2]
     return x * y + y * z + z * x
 
