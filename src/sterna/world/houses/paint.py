@@ -23,7 +23,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "beige": (220, 200, 164),
 }
 
-# Textures: what the renderer's formulas draw. The numbers are those of the kernels.
+# Textures: what the renderer's formulas draw. The numbers are those of `texture`.
 PLAIN, PLANKS, TILES, CARPET, PLASTER, FABRIC, WOOD, SKY = range(8)
 GLOW, PICTURE, BOOKS, BRICK, WICKER, SCREEN, MIRROR, METAL = range(8, 16)
 

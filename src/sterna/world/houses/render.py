@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,8 +20,8 @@ from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
 from sterna.world.houses.scene import House
 
 CELL = 0.4  # metres a cell of the grid
-PATCH = 0.1  # metres a patch of the plan that says which room lies there
-SKY_DEPTH = np.inf
+PATCH = 0.05  # metres a patch of the plan that says which room lies there; see `light.STEP`
+TILES = 256  # tiles of pixels taken through all steps at once, so that they stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,34 @@ class Frames:
     klass: NDArray[np.int16]
 
 
+class _Rays(NamedTuple):
+    """What is kept of rays between the steps, [n] each; see `tree.trace` and `light.light`.
+
+    `hit`, `face` and `lamp` are int32, the rest float32.
+    """
+
+    t: Any
+    hit: Any
+    face: Any
+    x: Any
+    y: Any
+    z: Any
+    day: Any
+    gain: Any
+    lamp: Any
+
+    @classmethod
+    def empty(cls, count: int) -> _Rays:
+        """Return room for so many rays."""
+        whole = ("hit", "face", "lamp")
+        kinds = (np.int32 if name in whole else np.float32 for name in cls._fields)
+        return cls(*(np.empty(count, kind) for kind in kinds))
+
+    def begin(self, count: int) -> _Rays:
+        """Return the first so many."""
+        return _Rays(*(array[:count] for array in self))
+
+
 class Renderer:
     """Renders one house.
 
@@ -82,20 +110,22 @@ class Renderer:
         self._boxes = house.boxes.astype(np.float64)
         self._table = house.materials.astype(np.float64)
         low, high = self._boxes[:, :3].min(0) - 0.01, self._boxes[:, 3:].max(0) + 0.01
-        self._low = low
         self._shape = tuple(int(n) for n in np.ceil((high - low) / CELL))
-        from sterna.world.houses import kernels  # numba takes a moment to import
+        from sterna.world.houses import grid, light, texture, tree  # numba takes a moment
 
-        self._kernels = kernels
-        self._starts, self._lists = kernels.fill_grid(self._boxes, low, CELL, self._shape)
+        kernels: tuple[Any, ...] = (grid, light, texture, tree)
+        self._grid, self._light, self._texture, self._tree = kernels
+        self._cells = (*grid.fill_grid(self._boxes, low, CELL, self._shape), low, CELL, self._shape)
+        self._parts = tree.grow(self._boxes)
         self._lay_light(low, high)
 
     def _lay_light(self, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
         """Note which part of which room lies over each patch of plan, and its lamp."""
         house = self.house
         size = np.ceil((high - low)[:2] / PATCH).astype(int)
-        self._storeys = np.array(house.floors, np.float64) - 0.05
-        self._cover = np.full((len(house.floors), *size), -1, np.int32)
+        # Two storeys at most: a house of one has nothing above.
+        self._storeys = (np.array([*house.floors, np.inf])[:2] - 0.05).astype(np.float32)
+        self._cover = np.full((len(house.floors), *size), -1, np.int16)
         parts: list[tuple[float, ...]] = []
         lamp = {int(room): i for i, room in reversed(list(enumerate(house.lamp_room)))}
         for room in house.rooms:
@@ -105,8 +135,11 @@ class Renderer:
                 self._cover[room.storey, i0:i1, j0:j1] = len(parts)
                 floor, ceiling = house.floors[room.storey], house.ceilings[room.storey]
                 parts.append((x0, y0, x1, y1, floor, ceiling, lamp.get(room.id, -1)))
-        self._parts = np.array(parts, np.float64)
-        self._lamps = house.lamps.astype(np.float64).reshape(-1, 3)
+        self._rooms = np.array(parts, np.float32)
+        self._lamps = house.lamps.astype(np.float32).reshape(-1, 3)
+        if not len(self._lamps):
+            self._lamps = np.zeros((1, 3), np.float32)  # none is asked for, but one is read
+        self._corner = np.float32(low[0]), np.float32(low[1]), np.float32(1 / PATCH)
 
     def render(
         self, camera: Camera, positions: ArrayLike, headings: ArrayLike, elevations: ArrayLike = 0.0
@@ -171,29 +204,55 @@ class Renderer:
     def cast(self, origins: ArrayLike, ways: ArrayLike) -> tuple[Any, Any]:
         """Return t [N] (inf) and box [N] (-1) where rays origins + t * ways first meet a box."""
         o, d = np.asarray(origins, np.float64), np.asarray(ways, np.float64)
-        grid = (self._starts, self._lists, self._low, CELL, self._shape)
-        t, hits = self._kernels.cast_rays(o, d, self._boxes, *grid)
+        t, hits = self._grid.cast_rays(o, d, self._boxes, *self._cells)
         return t, hits
 
     def _run(self, rows: NDArray[np.float64], height: int, width: int, flat: int) -> Frames:
-        house, size = self.house, (len(rows), height, width)
+        size = (len(rows), height, width)
         frames = Frames(
             np.empty((*size, 3), np.uint8),
             np.empty(size, np.float32),
             np.empty(size, np.int32),
             np.empty(size, np.int16),
         )
+        tile = self._tree.TILE
+        down, over = -(-height // tile), -(-width // tile)
+        most = max(1, TILES // over)
 
         def fill(first: int, last: int) -> None:
-            self._kernels.render_rows(
-                first, last, rows, flat, frames.rgb, frames.depth, frames.instance, frames.klass,
-                self._boxes, house.box_class, house.box_instance, house.box_material, self._table,
-                self._cover, self._storeys, self._low, 1 / PATCH, self._parts, self._lamps,
-                0 if flat else self.shadows, self._starts, self._lists, CELL, self._shape,
-            )  # fmt: skip
+            kept = _Rays.empty(min(most, last - first) * over * tile * tile)
+            for begin in range(first, last, most):
+                end = min(begin + most, last)
+                rays = kept.begin((end - begin) * over * tile * tile)
+                self._fill(begin, end, rows, flat, rays, frames)
 
-        _share(fill, len(rows) * height, self.threads)
+        _share(fill, len(rows) * down, self.threads)
         return frames
+
+    def _fill(
+        self, first: int, last: int, rows: NDArray[np.float64], flat: int, rays: _Rays, out: Frames
+    ) -> None:
+        """Fill rows of tiles: what the rays meet, how bright it is there, what it looks like."""
+        house, (height, width) = self.house, out.depth.shape[1:]
+        t, hit, face, x, y, z, day, gain, lamp = rays
+        self._tree.trace(
+            first, last, height, width, rows, flat, self._boxes, *self._parts, t, hit, face, x, y, z
+        )
+        self._light.light(
+            x, y, z, hit, face, self._cover, self._storeys, *self._corner,
+            self._rooms, self._lamps, day, gain, lamp,
+        )  # fmt: skip
+        if self.shadows and not flat:
+            self._grid.cast_shadows(
+                x, y, z, face, lamp, gain, self._lamps, self.shadows, self._boxes, *self._cells
+            )
+        pixel = 0.0 if flat else 2 * float(np.linalg.norm(rows[0, 6:9])) / width
+        self._texture.picture(
+            first, last, height, width, self._tree.TILE, rows, flat, pixel, t, hit, face, x, y, z,
+            day, gain, self._boxes, house.box_class, house.box_instance, house.box_material,
+            self._table, out.rgb.ravel(), out.depth.ravel(), out.instance.ravel(),
+            out.klass.ravel(),
+        )  # fmt: skip
 
 
 def _share(work: Callable[[int, int], None], count: int, threads: int) -> None:

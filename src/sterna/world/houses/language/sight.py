@@ -37,14 +37,14 @@ class Rays:
     """Lines of sight through the boxes of a house."""
 
     def __init__(self, house: House) -> None:
-        from sterna.world.houses import kernels  # numba takes a moment to import
+        from sterna.world.houses import grid  # numba takes a moment to import
 
-        self._cast = kernels.cast_rays
+        self._cast = grid.cast_rays
         self._boxes = house.boxes.astype(np.float64).round(3)
         self._owner = house.box_instance
         low, high = self._boxes[:, :3].min(0) - 0.01, self._boxes[:, 3:].max(0) + 0.01
         shape = tuple(int(n) for n in np.ceil((high - low) / CELL))
-        self._grid = (*kernels.fill_grid(self._boxes, low, CELL, shape), low, CELL, shape)
+        self._grid = (*grid.fill_grid(self._boxes, low, CELL, shape), low, CELL, shape)
 
     def reach(self, eyes: Floats, aims: Floats, owner: Ints) -> Bools:
         """Whether the way from each eye [n, 3] to its aim [n, 3] is free of others' boxes.
