@@ -160,7 +160,7 @@ def _cross(stack: CrossStack, x: Tensor, bias: Tensor, memory: Tensor, keep: Ten
     tokens, free, whole = x[0], torch.zeros(1, 1, 1, 1), _Whole()
     last = len(stack.x_layers) - 1
     for number, layer in enumerate(stack.x_layers):
-        words = cast(KeyValue, (memory[number, :1], memory[number, 1:]))
+        words: KeyValue = (memory[number, :1], memory[number, 1:])
         kept = _Chosen(keep) if number == last else None
         tokens, _ = cast(CrossLayer, layer)(tokens, bias, words, free, ragged=whole, keep=kept)
     return tokens

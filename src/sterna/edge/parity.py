@@ -174,7 +174,8 @@ def torch_walks(
 def _chances(rows: MapRows, logits: NDArray[np.float32], row: int) -> NDArray[np.float32]:
     open_ = logits[row][rows.mask[row]]
     weights = np.exp(open_ - open_.max())
-    return weights / weights.sum()
+    out: NDArray[np.float32] = weights / weights.sum()
+    return out
 
 
 def agreement(

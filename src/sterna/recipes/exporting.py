@@ -151,7 +151,7 @@ def _card(
     model: DUET, folder: Path, graphs: Graphs, scene: _Scene | None, source: Path
 ) -> dict[str, Any]:
     engines = {name: Engine.open(folder, name) for name in graphs}
-    files = {
+    files: dict[str, dict[str, Any]] = {
         file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
         for file in sorted(folder.iterdir())
         if file.suffix == ".onnx" or file.name == TOKENIZER

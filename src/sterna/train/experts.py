@@ -85,7 +85,8 @@ def shared_labels(costs: Floats, labels: Ints, tolerance: float) -> NDArray[np.f
     share = np.exp((shown.min(1, keepdims=True) - shown) / tolerance)
     share /= share.sum(1, keepdims=True)
     whole = np.arange(costs.shape[1]) == STOP
-    return np.where((labels == STOP)[:, None], whole, share).astype(np.float32)
+    out: NDArray[np.float32] = np.where((labels == STOP)[:, None], whole, share).astype(np.float32)
+    return out
 
 
 def ndtw_expert(
