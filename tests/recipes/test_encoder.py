@@ -19,6 +19,7 @@ from sterna.recipes.encoder import (
     score_encoder,
     train_encoder,
 )
+from sterna.recipes.makehouses import VIEWS_OF
 from sterna.world.houses import make_house
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.oracle import Oracle
@@ -51,6 +52,8 @@ def test_a_house_becomes_features(trained: Path) -> None:
     points = place_viewpoints(house, ground_of(house))
     encoder = load_encoder(trained)
     features = encode_house(house, points, encoder)
+    level = encode_house(house, points, encoder, views=VIEWS_OF["level"])
+    np.testing.assert_allclose(level, features[:, 12:24], atol=1e-5)
     assert features.shape == (len(points.graph), 36, encoder.size)
     assert np.isfinite(features).all()
     np.testing.assert_array_equal(features, encode_house(house, points, encoder, threads=2))

@@ -15,7 +15,7 @@ from sterna.train.imitation import (
     ImitationTask,
     Recorded,
     action_loss,
-    local_shares,
+    local_labels,
 )
 from sterna.train.schedule import uniform_draws
 from toy import tiny_model
@@ -143,8 +143,5 @@ def test_branches_are_asked_too(task: ImitationTask, batch: Recorded) -> None:
 
 
 def test_labels_of_the_panorama() -> None:
-    candidates = np.array([[3, 1, 0], [2, 5, 4], [5, 0, 0]])
-    target = torch.eye(6)[[1, 0, 2]]
-    wanted = torch.zeros(3, 5)
-    wanted[0, 2] = wanted[1, 0] = 1.0
-    assert torch.equal(local_shares(candidates, target, 5), wanted)
+    candidates = np.array([[3, 1, 0], [2, 5, 4], [6, 0, 0]])
+    assert local_labels(candidates, np.array([1, 0, 2])).tolist() == [2, 0, -100]

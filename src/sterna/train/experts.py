@@ -61,32 +61,11 @@ def shortest_path_expert(atlas: Atlas, rows: MapRows, goals: Ints) -> Ints:
     STOP on the goal, else argmin over unvisited nodes n of d(current, n) + d(n, goal), with
     geodesic distances of the full graph; the earliest on the map wins ties.
     """
-    return np.where(rows.node == goals[rows.agent], STOP, path_costs(atlas, rows, goals).argmin(1))
-
-
-def path_costs(atlas: Atlas, rows: MapRows, goals: Ints) -> Floats:
-    """Return d(current, n) + d(n, goal) in metres for every unvisited map node, else inf [R, 1+M].
-
-    Geodesic distances of the full graph; `goals` [B] are atlas nodes, by agent.
-    """
-    goal = goals[rows.agent][:, None]
+    goal = goals[rows.agent]
     nodes = np.where(rows.nodes >= 0, rows.nodes, rows.node[:, None])
-    cost = atlas.distance(rows.node[:, None], nodes) + atlas.distance(nodes, goal)
-    out: Floats = np.where(_choosable(rows), cost, np.inf)
-    return out
-
-
-def shared_labels(costs: Floats, labels: Ints, tolerance: float) -> NDArray[np.float32]:
-    """Return what each slot gets of a label, softmax(-cost / tolerance), float32 [R, 1+M].
-
-    `costs` as `path_costs` gives them, `tolerance` in metres; a STOP label stays whole.
-    """
-    shown = np.where(np.isinf(costs).all(1, keepdims=True), 0.0, costs)
-    share = np.exp((shown.min(1, keepdims=True) - shown) / tolerance)
-    share /= share.sum(1, keepdims=True)
-    whole = np.arange(costs.shape[1]) == STOP
-    out: NDArray[np.float32] = np.where((labels == STOP)[:, None], whole, share).astype(np.float32)
-    return out
+    cost = atlas.distance(rows.node[:, None], nodes) + atlas.distance(nodes, goal[:, None])
+    best = np.where(_choosable(rows), cost, np.inf).argmin(1)
+    return np.where(rows.node == goal, STOP, best)
 
 
 def ndtw_expert(

@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,12 +29,10 @@ from sterna.train.experts import (
     follow_path,
     goal_nodes,
     ndtw_expert,
-    path_costs,
     reference_nodes,
-    shared_labels,
     shortest_path_expert,
 )
-from sterna.train.grounding import grounding_loss, object_targets
+from sterna.train.grounding import IGNORED, grounding_loss, object_targets
 from sterna.train.packed import Bucket, PackedOutput, buckets, packed_pass
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Floats, Ints
@@ -56,9 +53,6 @@ class ImitationConfig:
     multi_endpoints: bool = False
     """Each time an episode is walked, any one of its goals is its goal, and the path a shortest one
     to it (REVERIE); off, or without goals: the end of the annotated path."""
-    tolerance: float = 0.0
-    """Metres by which ways share a label: expert spl teaches softmax(-(length of the way over a
-    node to the goal) / tolerance) over the map, where 0 (DUET) teaches the shortest alone."""
     branches: float = 0.0
     """Factor on the cross entropies of the map's and the panorama's own logits beside that of the
     fused ones: 0 as in DUET's fine-tuning, 1 as in its pre-training. Helps models from scratch."""
@@ -76,14 +70,12 @@ class ImitationConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        factors = (self.ml_weight, self.grounding, self.branches, self.tolerance)
+        factors = (self.ml_weight, self.grounding, self.branches)
         if not min(factors) >= 0 or self.max_steps < 1 or self.buckets < 1:
             raise InputError(
-                "imitation: ml_weight, grounding, branches, tolerance must be >= 0, max_steps, "
-                f"buckets >= 1; found {factors}, {self.max_steps}, {self.buckets}"
+                "imitation: ml_weight, grounding, branches must be >= 0, max_steps, buckets >= 1; "
+                f"found {factors}, {self.max_steps}, {self.buckets}"
             )
-        if self.tolerance and self.expert != "spl":
-            raise InputError("imitation: a tolerance goes with expert spl, whose ways have lengths")
         if self.demonstrate not in ("path", "expert"):
             raise InputError(
                 f"imitation: demonstrate must be path or expert, found {self.demonstrate!r}"
@@ -240,7 +232,7 @@ class ImitationTask(nn.Module):
 
     def imitate(self, output: PackedOutput, batch: Recorded) -> TaskOutput:
         """Return the loss of actions, plus that of objects where they are shown."""
-        loss, right = action_loss(output, batch, self.config.branches, self._shares(batch))
+        loss, right = action_loss(output, batch, self.config.branches)
         metrics = {"action": float(loss.detach()), "agree": right, "rows": float(len(batch.rows))}
         if self.panoramas.object_size is not None and self.config.grounding:
             targets = object_targets(self.panoramas, batch.episodes, batch.rows)
@@ -248,13 +240,6 @@ class ImitationTask(nn.Module):
             metrics["grounding"] = float(found.detach())
             loss = loss + self.config.grounding * found
         return TaskOutput(loss, metrics)
-
-    def _shares(self, batch: Recorded) -> NDArray[np.float32] | None:
-        if not self.config.tolerance:
-            return None
-        atlas = self.panoramas.atlas
-        costs = path_costs(atlas, batch.rows, goal_nodes(reference_nodes(atlas, batch.episodes)))
-        return shared_labels(costs, batch.labels, self.config.tolerance)
 
 
 def joined(
@@ -280,46 +265,39 @@ def joined(
 
 
 def action_loss(
-    output: PackedOutput,
-    batch: Recorded,
-    branches: float = 0.0,
-    shares: NDArray[np.float32] | None = None,
+    output: PackedOutput, batch: Recorded, branches: float = 0.0
 ) -> tuple[Tensor, float]:
     """Return DUET's loss and the share of decisions that agree with the labels.
 
     Loss = sum over roll-outs of weight * sum over steps of CE(fused logits, label) / batch size;
     with `branches` times CE(map logits, label) + CE(panorama logits, label) inside the inner sum,
-    the latter where the label is STOP or a candidate. `shares` [R, 1+M] spread labels over slots.
+    the latter where the label is STOP or a candidate.
     """
     losses, right = [], 0.0
     for bucket, out in output.parts:
-        index, device, width = bucket.index, out.fused.device, out.fused.shape[1]
-        labels = torch.from_numpy(batch.labels[index]).to(device)
-        weight = torch.from_numpy(batch.weight[index]).to(device, torch.float32)
-        target = functional.one_hot(labels, width).float()
-        if shares is not None:
-            target = torch.from_numpy(shares[index, :width]).to(device)
-        entropy = _entropy(out.fused, target)
+        labels, device = batch.labels[bucket.index], out.fused.device
+        weight = torch.from_numpy(batch.weight[bucket.index]).to(device, torch.float32)
+        of_map = torch.from_numpy(labels).to(device)
+        entropy = _entropy(out.fused, of_map)
         if branches:
-            near = local_shares(batch.rows.candidates[index], target, out.local.shape[1])
-            beside = _entropy(out.global_, target) + _entropy(out.local, near)
+            near = torch.from_numpy(local_labels(batch.rows.candidates[bucket.index], labels))
+            beside = _entropy(out.global_, of_map) + _entropy(out.local, near.to(device))
             entropy = entropy + branches * beside
         losses.append((entropy * weight).sum())
-        right += float((out.fused.detach().argmax(1) == labels).sum())
+        right += float((out.fused.detach().argmax(1) == of_map).sum())
     return torch.stack(losses).sum(), right / len(batch.rows)
 
 
-def _entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return -sum_k target_k log softmax(logits)_k [R]; closed slots (-inf) have no share."""
-    return -torch.where(target > 0, target * logits.float().log_softmax(1), 0.0).sum(1)
+def _entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=IGNORED)
 
 
-def local_shares(candidates: Ints, target: Tensor, width: int) -> Tensor:
-    """Return what STOP and the panorama's candidates get of labels on the map, [R, width].
+def local_labels(candidates: Ints, labels: Ints) -> Ints:
+    """Return the panorama's slots of labels [R] on the map: STOP 0, candidate c is c + 1.
 
-    `candidates` [R, C] are map slots (0 pads), `target` [R, 1+M]; what is on neither is left out.
+    `candidates` [R, C] are map slots (0 pads); a label that is neither becomes `IGNORED`.
     """
-    slots = torch.from_numpy(candidates).to(target.device)
-    near = torch.where(slots > 0, target.gather(1, slots), 0.0)
-    near = torch.cat([target[:, :1], near], 1)
-    return functional.pad(near, (0, width - near.shape[1]))
+    near = candidates == labels[:, None]
+    found = np.where(near.any(1), near.argmax(1) + 1, IGNORED)
+    slots: Ints = np.where(labels == 0, 0, found)
+    return slots
