@@ -53,7 +53,7 @@ from sterna.train.imitation import (
     joined,
     record,
 )
-from sterna.train.loop import adamw
+from sterna.train.optimizer import make_optimizer
 from sterna.train.pieces import split
 from sterna.train.schedule import OptimizerConfig
 from sterna.world.atlas import Atlas
@@ -98,7 +98,7 @@ class Arm:
         model = noise_model(sizes(width))
         model = whole_layers(model) if name.startswith("stepwise") else model
         self.task = ImitationTask(model, self.panoramas, CONFIG)
-        self.optimizer = adamw(self.task, OptimizerConfig())
+        self.optimizer = make_optimizer(self.task, OptimizerConfig())
 
     def loss(self) -> tuple[torch.Tensor, Logits]:
         """Both roll-outs; the loss with gradient, and all logits by agent and step."""

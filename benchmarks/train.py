@@ -52,7 +52,7 @@ from sterna.models.presets import preset
 from sterna.models.pretraining import PretrainModel
 from sterna.recipes.toyworld import write_toy_world
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, joined, record
-from sterna.train.loop import adamw
+from sterna.train.optimizer import make_optimizer
 from sterna.train.pieces import split
 from sterna.train.pretrain.task import PretrainConfig, PretrainTask, TaskMix
 from sterna.train.schedule import OptimizerConfig
@@ -129,7 +129,7 @@ class Arm:
         self.panoramas, self.episodes = world(options.data, 2 * self.batch, config.feature_size)
         self.method, self.their_precision = method, options.teacher_precision
         self.task = self._task(noise_model(config), TEACHERS.get(size))
-        self.optimizer = adamw(self.task, OptimizerConfig())
+        self.optimizer = make_optimizer(self.task, OptimizerConfig())
         self.weight = getattr(self.task, "distill", DistillConfig()).weight
         self._time_parts()
 

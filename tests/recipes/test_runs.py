@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,20 @@ def test_a_finished_run_stays(capsys: Capture, toy_house: Path, toy_run: Path) -
 
 def test_another_configuration_is_refused(capsys: Capture, toy_house: Path, toy_run: Path) -> None:
     said = train_tiny(capsys, toy_house, toy_run, "--optimizer.learning-rate", "0.5")
-    said.refused("another configuration", "optimizer", "--out")
+    said.refused("another configuration", "optimizer.learning_rate", "asked for 0.5", "--out")
+
+
+def test_a_run_of_before_a_setting_was_there_goes_on(
+    capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(toy_run, copy)
+    values = read_json(copy / "recipe.json")
+    assert values["optimizer"].pop("kind") == "adamw" and values["imitation"].pop("branches") == 0
+    write_json(copy / "recipe.json", values)
+    assert "next: sterna eval" in train_tiny(capsys, toy_house, copy).out
+    said = train_tiny(capsys, toy_house, copy, "--optimizer.kind", "muon")
+    said.refused("optimizer.kind 'adamw', asked for 'muon'")
 
 
 def test_eval_then_score_agree(

@@ -128,8 +128,18 @@ def test_state_of_another_model_is_refused(toy_house: Path, tmp_path: Path) -> N
 def test_another_configuration_is_refused(toy_house: Path, tmp_path: Path) -> None:
     toy_trainer(toy_house, tmp_path, 5, config={"seed": 0, "rate": 1.0}).run()
     assert toy_trainer(toy_house, tmp_path, 5, config={"seed": 0, "rate": 1.0})
-    with pytest.raises(InputError, match=r"another configuration \(different: rate"):
+    with pytest.raises(InputError, match=r"another .* \(different: rate 1.0, asked for 2"):
         toy_trainer(toy_house, tmp_path, 5, config={"seed": 0, "rate": 2.0})
+
+
+def test_a_setting_that_came_later_was_its_default(toy_house: Path, tmp_path: Path) -> None:
+    toy_trainer(toy_house, tmp_path, 5, config={"loop": {"seed": 0}}).run()
+    later = {"loop": {"seed": 0, "kind": "old"}}
+    defaults = {"loop": {"seed": 7, "kind": "old"}}
+    assert toy_trainer(toy_house, tmp_path, 5, config=later, defaults=defaults)
+    later["loop"]["kind"] = "new"
+    with pytest.raises(InputError, match=r"different: loop.kind 'old', asked for 'new'\)"):
+        toy_trainer(toy_house, tmp_path, 5, config=later, defaults=defaults)
 
 
 def test_a_finished_run_does_nothing_more(toy_house: Path, tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ class Study(Common):
     """View store, for example what `sterna data embed` made (default: the recipe's)."""
     iterations: int | None = None
     """Optimiser steps of every run (default: the recipes')."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Arithmetic of every training (default: the recipes'); scores are always in float32."""
     teacher: Path | None = None
     """Saved policy in place of training a teacher."""
     pretrained: Path | None = None
@@ -113,6 +115,7 @@ def study(argv: Sequence[str]) -> int:
         seeds=args.seeds,
         views=args.views,
         iterations=args.iterations,
+        precision=args.precision,
         scale=args.scale,
         given={name: path for name, path in given.items() if path is not None},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -41,6 +41,21 @@ SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
 def as_json(config: Any) -> dict[str, Any]:
     """Return a configuration as JSON values (paths as text)."""
     values: dict[str, Any] = json.loads(json.dumps(asdict(config), default=str))
+    return values
+
+
+def defaults_of(config: Any) -> dict[str, Any]:
+    """Return the default of every setting that has one, as JSON values, groups as they are nested.
+
+    A setting that came after a run began is, for that run, what it is by default.
+    """
+    values: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            values[item.name] = defaults_of(value)
+        elif item.default is not MISSING:
+            values[item.name] = json.loads(json.dumps(item.default, default=str))
     return values
 
 
@@ -149,6 +164,7 @@ def ready(
         keep=keep,
         prelude=prelude,
         config=as_json(config),
+        defaults=defaults_of(config),
     )
     return Ready(
         config=config,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
@@ -44,7 +44,7 @@ Config = TrainConfig | PretrainRun
 class Options:
     """What a study is asked for.
 
-    `views`, `iterations` override the recipes'; `share` multiplies the recipes' iterations; `given`
+    `views`, `iterations`, `precision` override the recipes'; `share` multiplies the recipes' iterations; `given`
     are saved policies in place of trainings (``teacher``, ``teacher-pretrained``).
     """
 
@@ -52,6 +52,7 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2)
     views: str | None = None
     iterations: int | None = None
+    precision: Literal["fp32", "bf16"] | None = None
     share: float = 1.0
     scale: str = "text"
     given: Mapping[str, Path] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Options:
 def sized(config: Any, options: Options, seed: int) -> Any:
     """Return a run's configuration with the seed, length and views that a study is asked for."""
     loop, data = replace(config.loop, seed=seed), config.data
+    loop = replace(loop, precision=options.precision or loop.precision)
     wanted = options.iterations or max(1, round(options.share * loop.iterations))
     if wanted != loop.iterations:
         share = wanted / loop.iterations

@@ -111,6 +111,17 @@ class Progress:
     scores: list[dict[str, Any]] = field(default_factory=list)
 
 
+def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Return nested settings as ``group.name: value``."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{key}.")
+        else:
+            flat[above + key] = value
+    return flat
+
+
 class Runner(ABC):
     """Runs a task to its last iteration, from wherever it stopped.
 
@@ -118,7 +129,8 @@ class Runner(ABC):
     selection split; `keep` is called with "best" or "last" to save the policy. `prelude` runs
     before the first iteration (a run killed there begins anew). Everything random is a function of
     (seed, iteration), so that weights after iteration N do not depend on how often the run was
-    killed.
+    killed. A run is continued with the `config` it began with; what it did not know of then counts
+    as its value in `defaults`.
     """
 
     def __init__(
@@ -133,6 +145,7 @@ class Runner(ABC):
         keep: Callable[[str], None] | None = None,
         prelude: Callable[[Log], None] | None = None,
         config: dict[str, Any] | None = None,
+        defaults: dict[str, Any] | None = None,
         handlers: Sequence[Any] = (),
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
@@ -148,7 +161,7 @@ class Runner(ABC):
         self.shown = self._batches(episodes, loop.batch_size, 0)
         self.optimizer = make_optimizer(task, optimizer)
         self.progress, self.memory = Progress(), Memory(loop.memory)
-        self._check_config(config or {})
+        self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
             values, memory = load_state(self.state_file, {"task": task}, self.optimizer)
             self.progress = Progress(**values)
@@ -176,18 +189,22 @@ class Runner(ABC):
         """Where the training state lies."""
         return self.folder / STATE_FILE
 
-    def _check_config(self, config: dict[str, Any]) -> None:
+    def _check_config(self, config: dict[str, Any], defaults: dict[str, Any]) -> None:
         path = self.folder / "recipe.json"
         wanted = json.loads(json.dumps(config))
         if self.state_file.exists() and path.exists():
-            found = dict(read_json(path))
-            changed = sorted(
-                k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)
-            )
+            found = _flat(defaults) | _flat(dict(read_json(path)))
+            asked = _flat(wanted)
+            changed = [
+                f"{key} {found.get(key)!r}, asked for {asked.get(key)!r}"
+                for key in sorted(asked.keys() | found.keys())
+                if asked.get(key) != found.get(key)
+            ]
             if changed:
+                more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
                 raise InputError(
                     f"{self.folder}: holds a run with another configuration (different: "
-                    f"{', '.join(changed)}); give another --out, or delete the folder"
+                    f"{'; '.join(changed[:3])}{more}); give another --out, or delete the folder"
                 )
         elif self.accelerator.is_main_process:
             write_json(path, wanted)
