@@ -1,6 +1,8 @@
 """bfloat16 products over varying row counts: plain linears against linears on the grid.
 
-usage: python benchmarks/linear.py [--json]      (ratios within one run, one thread)
+Ratios within one run, one thread.
+
+Usage: python benchmarks/linear.py [--json]
 """
 
 from __future__ import annotations

@@ -44,8 +44,9 @@ Config = TrainConfig | PretrainRun
 class Options:
     """What a study is asked for.
 
-    `views`, `iterations`, `precision` override the recipes'; `share` multiplies the recipes' iterations; `given`
-    are saved policies in place of trainings (``teacher``, ``teacher-pretrained``).
+    `views`, `iterations`, `precision` override the recipes'; `share` multiplies the recipes'
+    iterations; `given` are saved policies in place of trainings (``teacher``,
+    ``teacher-pretrained``).
     """
 
     out: Path
