@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -131,10 +132,9 @@ addEventListener("error", (event) => document.body.setAttribute("data-error", ev
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: the page's script is not run")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_arrow_keys_step_through_an_episode(tmp_path, width):
-    text = page(make_report()).replace("</body>", DRIVE + "</body>")
+def driven(tmp_path, report, script, width=1280):
+    """Open a page in Chromium and return what the script said."""
+    text = page(report).replace("</body>", script + "</body>")
     (tmp_path / "page.html").write_text(text, "utf-8")
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
@@ -155,6 +155,48 @@ def test_arrow_keys_step_through_an_episode(tmp_path, width):
         check=True,
     )
     assert "data-error" not in out.stdout.split("<script>")[0]
-    said = re.search(r'data-said="([^"]*)"', out.stdout)[1].split("|")
+    return re.search(r'data-said="([^"]*)"', out.stdout)[1].split("|")
+
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: the page's script is not run"
+)
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 500])
+def test_arrow_keys_step_through_an_episode(tmp_path, width):
     steps = ["step 1 of 2", "step 2 of 2", "step 2 of 2", "step 1 of 2"]
+    said = driven(tmp_path, make_report(), DRIVE, width)
     assert said == [*steps, "teacher", "Going", "true"]
+
+
+FRAMES = """
+<script>
+addEventListener("load", () => {
+  const frames = [...document.querySelectorAll('rect[stroke="#ffc400"]')];
+  const places = frames.map((one) => `${one.getAttribute("x")} ${one.getAttribute("y")}`);
+  document.body.setAttribute("data-said", places.join("|"));
+});
+</script>
+"""
+
+
+def looking(weights):
+    """Return a report whose first decision attends to its views like that."""
+    report = make_report()
+    (episode,) = report.episodes
+    walk = episode.walks[0]
+    first = replace(walk.decisions[0], views=weights)
+    walks = (replace(walk, decisions=(first, *walk.decisions[1:])), *episode.walks[1:])
+    return replace(report, episodes=(replace(episode, walks=walks),))
+
+
+@needs_chromium
+def test_level_views_are_framed_where_they_are_among_all_36(tmp_path):
+    level = np.full(12, 0.02)
+    level[[2, 7]] = 0.5, 0.3
+    among = np.zeros(36)
+    among[12:24] = level
+    said = [driven(tmp_path, looking(tuple(part)), FRAMES) for part in (level, among)]
+    assert said[0] == said[1] and len(said[0]) == 2 * 3  # drawn again beyond both edges

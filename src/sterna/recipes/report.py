@@ -29,6 +29,7 @@ from sterna.world.graph import NavGraph, load_graph
 
 COLUMNS = ("parameters", "SR", "SPL", "OSR", "NE (m)", "TL (m)")
 COLOURS = ("#d55e00", "#7b2d8b", "#0072b2", "#009e73", "#8a6d00", "#5b6570")
+LEVEL = 12  # views of houses without those that look up and down
 STOREY = 2.8  # metres between floors where nothing says how many there are
 
 
@@ -171,7 +172,7 @@ def _decision(glance: Glance, names: Sequence[str], graph: NavGraph) -> Decision
         options=tuple((n, p, headings.get(n)) for n, p in zip(nodes, chances, strict=True)),
         stop=glance.stop,
         choice=-1 if glance.choice < 0 else graph.index(names[glance.choice]),
-        views=tuple(glance.views.tolist()) if len(glance.views) == VIEWS else (),
+        views=tuple(glance.views.tolist()) if len(glance.views) in (VIEWS, LEVEL) else (),
         words=tuple(glance.words.tolist()),
     )
 

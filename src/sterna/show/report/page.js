@@ -245,13 +245,13 @@
       + (now.views.length ? "Yellow frames: the views it attended to more than evenly, thicker for more. " : "") + "Triangles: where it can step, with its chances; filled: its choice.";
   }
 
-  // 36 views: three rows (down, level, up) of twelve headings, 30 degrees apart.
+  // 36 views: three rows (down, level, up) of twelve headings, 30 degrees apart; or the level 12.
   function attention(svg, now, at, width, height) {
     const shares = prominence(now.views), low = Math.tan(Math.PI / 12);
     const edge = [1, low, -low, -1].map((t) => height / 2 * (1 + t)); // rows from below
     shares.forEach((share, view) => {
       if (share < 0.1) return;
-      const row = Math.floor(view / 12), x = at((view % 12) * TURN / 12) - width / 24;
+      const row = shares.length > 12 ? Math.floor(view / 12) : 1, x = at((view % 12) * TURN / 12) - width / 24;
       for (const shift of [-width, 0, width]) {
         add(svg, "rect", { x: x + shift + 3, y: edge[row + 1] + 3, width: width / 12 - 6, height: edge[row] - edge[row + 1] - 6, rx: 6, fill: "#ffc400", "fill-opacity": 0.06 + 0.14 * share, stroke: "#ffc400", "stroke-width": 1 + 6 * share, "stroke-opacity": 0.25 + 0.75 * share });
       }

@@ -57,8 +57,8 @@ class Decision:
 
     `options` are (node, chance, heading) of places to go, the heading None where it is no
     neighbour; `choice` is a node, or -1 for stopping.
-    `views` is the attention to each of the 36 views (empty: unknown), `words` that to each piece
-    of the instruction.
+    `views` is the attention to each of the 36 views or of the 12 level ones (empty: unknown),
+    `words` that to each piece of the instruction.
     """
 
     node: int
