@@ -31,9 +31,9 @@ _MODEL = DuetConfig(
     hidden_size=128,
     heads=4,
     ffn_size=256,
-    language_layers=2,
+    language_layers=1,
     panorama_layers=1,
-    cross_layers=2,
+    cross_layers=1,
     vocab_size=VOCABULARY,
     max_positions=120,
     max_steps=20,
@@ -44,26 +44,34 @@ _MODEL = DuetConfig(
 _LOOP = LoopConfig(
     iterations=700,
     batch_size=16,
-    demonstrations=4,
-    warm_start=100,
-    replay=2,
+    demonstrations=8,
+    warm_start=350,
+    replay=1,
     length_window=8,
     eval_every=350,
     save_every=100,
     select_by="SR+SPL",
 )
+_OPTIMIZER = OptimizerConfig(
+    kind="muon",
+    learning_rate=3e-3,
+    warmup=20,
+    schedule="cosine",
+    betas=(0.9, 0.98),
+    clip_norm=5.0,
+)
 _SELECT = EvalConfig(split="val_seen", episodes=200)
 
 
 def house_teacher() -> TrainConfig:
-    """A small teacher for houses."""
+    """A small teacher for houses: first demonstrations, then its own walks, corrected."""
     return TrainConfig(
         model=_MODEL,
         data=DataConfig(views=FEATURES),
         start=StartConfig(word_table=True, aligned=True, spread=0.0),
-        imitation=ImitationConfig(max_steps=12),
+        imitation=ImitationConfig(max_steps=10, branches=1.0),
         loop=_LOOP,
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup=50, schedule="cosine", clip_norm=5.0),
+        optimizer=_OPTIMIZER,
         select=_SELECT,
     )
 
@@ -72,14 +80,12 @@ def house_student() -> DistillRun:
     """The student of `house-teacher`, an eighth of its size; weight 0 trains it alone."""
     base = house_teacher()
     return DistillRun(
-        model=replace(
-            _MODEL, hidden_size=44, ffn_size=88, language_layers=1, cross_layers=1, heads=4
-        ),
+        model=replace(_MODEL, hidden_size=36, ffn_size=96),
         data=base.data,
         start=base.start,
         imitation=base.imitation,
         loop=base.loop,
-        optimizer=replace(base.optimizer, learning_rate=2e-3),
+        optimizer=_OPTIMIZER,
         select=_SELECT,
         distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
     )
@@ -97,23 +103,14 @@ def house_pretraining() -> PretrainRun:
         start=base.start,
         pretrain=PretrainConfig(mix=TaskMix(mlm=1.0, sap=2.0), masking=masking),
         loop=LoopConfig(
-            iterations=600,
+            iterations=120,
             batch_size=32,
             length_window=8,
-            eval_every=600,
+            eval_every=120,
             save_every=100,
             select_by="SR+SPL",
         ),
-        optimizer=OptimizerConfig(
-            learning_rate=1e-3,
-            warmup=50,
-            schedule="linear",
-            final_rate=0.0,
-            betas=(0.9, 0.98),
-            epsilon=1e-6,
-            decay_vectors=False,
-            clip_norm=5.0,
-        ),
+        optimizer=_OPTIMIZER,
         select=_SELECT,
     )
 
@@ -122,11 +119,7 @@ def house_stage1() -> Stage1Run:
     """Stage 1 of the house student, with attention: it has as many heads as its teacher."""
     base, student = house_pretraining(), house_student()
     sizes = replace(student.model, lang2visn=True, feature_dropout=0.0)
-    changed = {
-        "model": sizes,
-        "optimizer": replace(base.optimizer, learning_rate=2e-3),
-    }
-    return Stage1Run(**vars(base) | changed, distill=Stage1Config(normalise=True))
+    return Stage1Run(**vars(base) | {"model": sizes}, distill=Stage1Config(normalise=True))
 
 
 TRAINING = {"house-teacher": house_teacher}

@@ -390,14 +390,18 @@ def stages(name: str, options: Options) -> Study:
 def story(name: str, options: Options) -> Study:
     """The quickstart's table: floors, a blind teacher, the teacher, a student alone and taught."""
     build = _Minivln(options)
-    arms = [
-        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
-        Arm(name=FAR, label="random far node", folders=(FAR,)),
-        replace(_teacher_arm(build, blind=True), label="teacher, blind"),
+    # In the order in which two processes finish soonest: what others wait for comes first.
+    teacher, alone, taught, blind = (
         _teacher_arm(build),
         replace(_student_arm(build, _NONE), label="student, alone"),
         replace(_student_arm(build, _BOTH), label="student, distilled"),
+        replace(_teacher_arm(build, blind=True), label="teacher, blind"),
+    )
+    floors = [
+        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name=FAR, label="random far node", folders=(FAR,)),
     ]
+    arms = [*floors, blind, teacher, alone, taught]
     pairs = (("both", "none"), ("both", "teacher"), ("teacher", "blind"))
     return _finish(name, build, arms, pairs, ("both", "teacher"))
 

@@ -29,15 +29,16 @@ MINUTES = 10.0
 R2R_MINUTES = 150.0
 """What the recipes of text observations would take there."""
 HOUSES = HousesConfig(
-    train=40,
+    train=100,
     val_unseen=10,
-    paths=60,
-    seen_paths=5,
+    paths=40,
+    seen_paths=2,
     unseen_paths=40,
     errands=1,
     seen_errands=1,
     unseen_errands=1,
     continuous=False,
+    views="level",
 )
 NAME = "quickstart"
 
