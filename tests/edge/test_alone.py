@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,28 @@ print(json.dumps([decision.stop, decision.target, sorted(sys.modules)]))
 """
 
 
-def test_runs_where_nothing_else_is_installed(exported: Exported, tmp_path: Path) -> None:
-    """A folder with links to three packages and to the files of the runtime, and nothing else."""
-    site, package = tmp_path / "site", tmp_path / "site" / "sterna"
-    for name in TAKEN:
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).symlink_to(PACKAGE / name)
-    for name in NEEDED:
+def make_site(root: Path, taken: Sequence[str], needed: Sequence[str]) -> Path:
+    """A folder with links to files of sterna and to packages, and nothing else."""
+    site = root / "site"
+    for name in taken:
+        (site / "sterna" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "sterna" / name).symlink_to(PACKAGE / name)
+    for name in needed:
         spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.submodule_search_locations
+        assert spec is not None and spec.origin is not None
+        if not spec.submodule_search_locations:  # a module of one file
+            (site / Path(spec.origin).name).symlink_to(spec.origin)
+            continue
         found = Path(spec.submodule_search_locations[0])
         for folder in (found, found.parent / f"{name}.libs"):
             if folder.is_dir():
                 (site / folder.name).symlink_to(folder)
+    return site
+
+
+def test_runs_where_nothing_else_is_installed(exported: Exported, tmp_path: Path) -> None:
+    """A folder with links to three packages and to the files of the runtime, and nothing else."""
+    site = make_site(tmp_path, TAKEN, NEEDED)
     run = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROGRAM, json.dumps([str(site)]), str(exported.folder)],
         capture_output=True,

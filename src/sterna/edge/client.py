@@ -12,9 +12,10 @@ and encoded while it is still on its way, so that on arrival only the decision i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
 
@@ -23,6 +24,8 @@ from sterna.edge.runtime import Decision, Observation
 from sterna.edge.wire import BINARY, JSON, encode
 from sterna.errors import InputError
 
+A = TypeVar("A")
+B = TypeVar("B")
 _AGAIN = (429, 503)
 _LOST = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError)
 
@@ -73,11 +76,13 @@ class Client:
 
     async def model(self) -> dict[str, Any]:
         """Return what the policy expects: sizes, directions of the views, limits of an episode."""
-        return await self.ask("GET", "/v1/model")
+        told: dict[str, Any] = await self.ask("GET", "/v1/model")
+        return told
 
     async def health(self) -> dict[str, Any]:
         """Return what the service says of itself."""
-        return await self.ask("GET", "/health")
+        told: dict[str, Any] = await self.ask("GET", "/health")
+        return told
 
     async def metrics(self) -> str:
         """Return the service's counts in Prometheus' text format."""
@@ -111,8 +116,9 @@ class Client:
         raise InputError(f"tries: expected at least 1, found {self._tries}")
 
     async def _ask(self, method: str, path: str, body: bytes, kind: str) -> Any:
-        sent = {"data": body, "headers": {"Content-Type": kind}} if body else {}
-        async with self._http.request(method, self.url + path, **sent) as answer:
+        headers = {"Content-Type": kind} if body else None
+        url = self.url + path
+        async with self._http.request(method, url, data=body or None, headers=headers) as answer:
             await _check(answer)
             return None if answer.status == 204 else await answer.json()
 
@@ -209,23 +215,31 @@ async def drive(
     client: Client, robot: Robot, instruction: str | Sequence[int], *, max_steps: int | None = None
 ) -> list[Decision]:
     """Let a robot walk an episode to its end, way back included; returns the decisions."""
-    async with asyncio.TaskGroup() as both:
-        starting = both.create_task(client.start(instruction, max_steps=max_steps))
-        looking = both.create_task(robot.look())
-    seen, decisions = looking.result(), list[Decision]()
-    async with starting.result() as walk:
+    decisions: list[Decision] = []
+    walk, seen = await _both(client.start(instruction, max_steps=max_steps), robot.look())
+    async with walk:
         while True:
             decisions.append(await walk.step(seen))
             if decisions[-1].stop:
                 await robot.go(decisions[-1].path)
                 return decisions
-            async with asyncio.TaskGroup() as both:
-                both.create_task(robot.go(decisions[-1].path))
-                both.create_task(_send_ahead(walk, robot, decisions[-1].target))
+            ahead = _send_ahead(walk, robot, decisions[-1].target)
+            await _both(robot.go(decisions[-1].path), ahead)
             seen = await robot.look()
 
 
 async def _send_ahead(walk: Walk, robot: Robot, node: str) -> None:
     early = await robot.glimpse(node)
     if early is not None:
-        await walk.ahead(early)
+        with contextlib.suppress(ServiceError):  # time lost and nothing else: `step` tells
+            await walk.ahead(early)
+
+
+async def _both(first: Coroutine[Any, Any, A], second: Coroutine[Any, Any, B]) -> tuple[A, B]:
+    """Wait for two things at once; where one fails the other is given up."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = group.create_task(first), group.create_task(second)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return tasks[0].result(), tasks[1].result()

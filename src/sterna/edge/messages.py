@@ -6,7 +6,7 @@ anything of a session changes. Metres and radians, as in `sterna.edge.runtime`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -29,27 +29,27 @@ _OBJECTS = {field.name for field in fields(Objects)}
 
 def write_observation(seen: Observation) -> dict[str, Any]:
     """Return an observation as a message; features are arrays, for `wire.encode`."""
-    message: dict[str, Any] = {
+    things = seen.objects
+    return {
         "node": seen.node,
         "position": _list(seen.position),
         "views": np.asarray(seen.views, np.float32),
         "neighbours": [_write_neighbour(near) for near in seen.neighbours],
+        "heading": None if seen.heading is None else float(seen.heading),
         "elevation": float(seen.elevation),
+        "view_headings": None if seen.view_headings is None else _list(seen.view_headings),
+        "view_elevations": None if seen.view_elevations is None else _list(seen.view_elevations),
+        "objects": None if things is None else _write_objects(things),
     }
-    if seen.heading is not None:
-        message["heading"] = float(seen.heading)
-    for name in ("view_headings", "view_elevations"):
-        if getattr(seen, name) is not None:
-            message[name] = _list(getattr(seen, name))
-    if seen.objects is not None:
-        things = seen.objects
-        message["objects"] = {
-            "ids": [int(i) for i in np.asarray(things.ids).reshape(-1)],
-            "features": np.asarray(things.features, np.float32),
-            "directions": _list(things.directions),
-            "sizes": _list(things.sizes),
-        }
-    return message
+
+
+def _write_objects(things: Objects) -> dict[str, Any]:
+    return {
+        "ids": [int(i) for i in np.asarray(things.ids).reshape(-1)],
+        "features": np.asarray(things.features, np.float32),
+        "directions": _list(things.directions),
+        "sizes": _list(things.sizes),
+    }
 
 
 def _write_neighbour(near: Neighbour) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def read_observation(
 
 def _check_directions(seen: Observation) -> None:
     """Check that directions of views, where they are given, are one a view."""
-    count = len(np.atleast_1d(np.asarray(seen.views)))
+    count = len(np.asarray(seen.views))
     for name in ("view_headings", "view_elevations"):
         value = getattr(seen, name)
         if value is not None and len(value) != count:
@@ -134,11 +134,9 @@ def _numbers(value: Any, name: str, most: float, counts: Sequence[int]) -> NDArr
     return np.array([_number(x, name, most) for x in value], np.float64)
 
 
-def _features(
-    message: Mapping[str, Any], value: Any, name: str, most: int
-) -> NDArray[np.float32]:
+def _features(message: Mapping[str, Any], value: Any, name: str, most: int) -> NDArray[np.float32]:
     found = array(message, value, name)
-    if found.ndim != 2 or not 1 <= len(found) <= most:  # noqa: PLR2004
+    if found.ndim != 2 or not 1 <= len(found) <= most:
         raise InputError(f"{name}: expected 1 to {most} rows of numbers, found {found.shape}")
     if np.abs(found).max(initial=0.0) > FEATURE:
         raise InputError(f"{name}: found numbers beyond {FEATURE:g}; these are no features")
@@ -193,16 +191,21 @@ def _pairs(value: Any, name: str, most: float) -> NDArray[np.float64]:
     return np.array([_numbers(pair, name, most, (2,)) for pair in value]).reshape(-1, 2)
 
 
-_DIRECTIONS = range(1, VIEWS + 1)
-_READERS = {
+def _directions(value: Any, name: str) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    return _numbers(value, name, RADIANS, range(1, VIEWS + 1))
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any], Any], Any]] = {
     "node": lambda _, value: text(value, "node", NAME),
     "position": lambda _, value: _numbers(value, "position", METRES, (3,)),
     "views": lambda message, value: _features(message, value, "views", VIEWS),
     "neighbours": _neighbours,
     "heading": lambda _, value: None if value is None else _number(value, "heading", RADIANS),
     "elevation": lambda _, value: _number(value, "elevation", RADIANS),
-    "view_headings": lambda _, v: _numbers(v, "view_headings", RADIANS, _DIRECTIONS),
-    "view_elevations": lambda _, v: _numbers(v, "view_elevations", RADIANS, _DIRECTIONS),
+    "view_headings": lambda _, value: _directions(value, "view_headings"),
+    "view_elevations": lambda _, value: _directions(value, "view_elevations"),
     "objects": _objects,
 }
 

@@ -29,7 +29,7 @@ HEAD = len(MAGIC) + 4
 _DIMENSIONS = 2
 
 
-class Malformed(InputError):
+class Malformed(InputError):  # noqa: N818  (an adjective says it better)
     """A body that cannot be read at all, whatever it was meant to say."""
 
 

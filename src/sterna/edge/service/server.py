@@ -113,7 +113,7 @@ class Service:
             self.endpoints.sessions.expire()
 
 
-class _Connection(web.RequestHandler):  # type: ignore[type-arg]
+class _Connection(web.RequestHandler):
     """A connection whose errors below the application, such as broken HTTP, are JSON too."""
 
     __slots__ = ("_tell",)
@@ -133,7 +133,7 @@ class _Connection(web.RequestHandler):  # type: ignore[type-arg]
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun; nothing can be added")
         self._tell(status)
-        if status == 400:  # noqa: PLR2004
+        if status == 400:
             return _closing(Refusal(400, "malformed", "this is not a sound HTTP request"))
         LOG.error("a request failed", exc_info=exc)
         return _closing(Refusal(status, "internal", "the service failed; its log says why"))
