@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 from collections.abc import Awaitable, Callable
@@ -22,11 +23,36 @@ SIDE = 4  # places on a side of the square that test robots walk in
 def asynchronous(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run a test that is a coroutine; one that hangs fails after two minutes."""
 
+    async def whole(*arguments: Any, **named: Any) -> None:
+        try:
+            await asyncio.wait_for(test(*arguments, **named), 120)
+        finally:
+            while DIALLED:
+                await hang_up(DIALLED.pop())
+
     @functools.wraps(test)
     def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **named), 120))
+        asyncio.run(whole(*arguments, **named))
 
     return run
+
+
+DIALLED: list[asyncio.StreamWriter] = []
+"""Connections of the test that runs; what it leaves open is closed behind it."""
+
+
+async def dial(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection to this machine."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    DIALLED.append(writer)
+    return reader, writer
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a connection."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def seen_at(node: int, engine: Engine, seed: int = 0, **more: Any) -> Observation:
@@ -96,12 +122,11 @@ def request_bytes(
 
 async def send(port: int, data: bytes) -> Answer:
     """Send bytes on a connection of their own and return the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(data)
-        return await read_answer(reader)
-    finally:
-        writer.close()
+    reader, writer = await dial(port)
+    writer.write(data)
+    answer = await read_answer(reader)
+    await hang_up(writer)
+    return answer
 
 
 async def read_answer(reader: asyncio.StreamReader) -> Answer:

@@ -210,24 +210,28 @@ async def test_lost_answers_are_asked_for_again(engine: Engine) -> None:
 
 @asynchronous
 async def test_refusals_are_errors_with_a_reason(engine: Engine) -> None:
-    async with Service(engine) as service:
-        async with Client(service.url) as client, await client.start(WORDS) as walk:
-            with pytest.raises(ServiceError, match=r"give a heading .*\(422, refused\)") as caught:
-                await walk.step(seen_at(5, engine))
-            assert (caught.value.status, caught.value.code, caught.value.step) == (
-                422,
-                "refused",
-                0,
-            )
-            bad = Observation(**{**vars(seen_at(5, engine)), "views": np.zeros((2, 32))})
-            with pytest.raises(InputError, match=r"expected shape \(36, 32\), found \(2, 32\)"):
-                await walk.step(Observation(**{**vars(bad), "heading": 0.0}))
-            walk.steps = 3
-            with pytest.raises(ServiceError, match="expected step 0"):
-                await walk.step(seen_at(5, engine, heading=0.0))
-            await walk.step(seen_at(5, engine, heading=0.0))  # it knows its step again
-            await walk.end()  # and ending twice is no error
-    async with Client(service.url, tries=2, wait=0.01) as client:
+    async with (
+        Service(engine) as service,
+        Client(service.url) as client,
+        await client.start(WORDS) as walk,
+    ):
+        with pytest.raises(ServiceError, match=r"give a heading; .*\(422, refused\)") as caught:
+            await walk.step(seen_at(5, engine))
+        assert (caught.value.status, caught.value.code, caught.value.step) == (
+            422,
+            "refused",
+            0,
+        )
+        bad = Observation(**{**vars(seen_at(5, engine)), "views": np.zeros((2, 32))})
+        with pytest.raises(InputError, match=r"expected shape \(36, 32\), found \(2, 32\)"):
+            await walk.step(Observation(**{**vars(bad), "heading": 0.0}))
+        walk.steps = 3
+        with pytest.raises(ServiceError, match="expected step 0"):
+            await walk.step(seen_at(5, engine, heading=0.0))
+        await walk.step(seen_at(5, engine, heading=0.0))  # it knows its step again
+        await walk.end()  # and ending twice is no error
+        url = service.url
+    async with Client(url, tries=2, wait=0.01) as client:
         with pytest.raises(OSError):
             await client.health()
 

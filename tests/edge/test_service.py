@@ -116,7 +116,7 @@ async def test_what_was_sent_ahead_need_not_be_sent_again(
             assert (await post(service.port, f"{path}/ahead", seen)).status == 200
         answer = await post(service.port, f"{path}/step", {"node": "n6"})
         answer.refused(422, "refused", "position is missing")
-        other = {"node": "n7", "heading": 1.0}  # looks elsewhere than was thought
+        other = {"node": "n9", "heading": 1.0}  # looks elsewhere than was thought
         assert (await post(service.port, f"{path}/step", other)).status == 200
         assert len(looks) == 8
 
@@ -159,7 +159,7 @@ async def test_unknown_places(engine: Engine) -> None:
             ("GET", "/v1/sessions/nobody", 404),
             ("POST", "/v1/sessions/nobody/step", 404),
             ("GET", "/v1/sessions", 405),
-            ("BREW", "/health", 405),
+            ("PATCH", "/health", 405),
         ):
             answer = await send(service.port, request_bytes(method, path))
             assert answer.status == status and answer.json["error"]["message"]
@@ -172,8 +172,8 @@ LINE = re.compile(r'[a-z_]+(\{([a-z_]+="[^"\\\n]*",?)+\})? [0-9.e+-]+')
 @asynchronous
 async def test_metrics(engine: Engine) -> None:
     async with Service(engine) as service, Client(service.url) as client:
-        path = await started(service.port)
-        await post(service.port, f"{path}/step", plain(seen_at(5, engine, heading=0.0)))
+        path = await started(service.port, [3, 7, 20])
+        await post(service.port, f"{path}/step", plain(seen_at(5, engine, 1, heading=0.0)))
         await post(service.port, f"{path}/step", {"no": "observation"})
         await send(service.port, b"nonsense\r\n\r\n")
         await send(service.port, request_bytes('X"\n'.strip(), "/health"))

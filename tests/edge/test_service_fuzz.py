@@ -5,7 +5,6 @@ STERNA_FUZZ sets how many mutations are sent (400 by default).
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -116,7 +115,7 @@ def test_fields_that_are_not_what_they_should_be(
             answer = await send(service.port, data)
             assert read_decision(answer.json) == walk_alone(engine, [3, 7, 20], 1)[0]
 
-    asyncio.run(check())
+    asynchronous(check)()
 
 
 NESTED = b"[" * 100_000
@@ -152,7 +151,7 @@ def test_bodies_that_say_nothing(engine: Engine, kind: str, body: bytes) -> None
                 answer = await send(service.port, request_bytes("POST", path, body, kind))
                 answer.refused(400, "malformed", "body: ")
 
-    asyncio.run(check())
+    asynchronous(check)()
 
 
 @pytest.mark.parametrize(

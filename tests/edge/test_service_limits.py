@@ -20,6 +20,7 @@ from cli_tools import sterna
 from edge.conftest import Exported
 from edge.serving import (
     asynchronous,
+    dial,
     post,
     read_answer,
     request_bytes,
@@ -83,11 +84,11 @@ async def test_bodies_too_many(engine: Engine) -> None:
     async with Service(engine, limits=Limits(buffered_bytes=5000)) as service:
         path = await started(service.port)
         body = request_bytes("POST", f"{path}/step", b" " * 9000)
-        _, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        writer.write(body[:5900])
-        while service.endpoints.bodies.held < 5000:
+        _, writer = await dial(service.port)
+        writer.write(body[:4900])
+        while service.endpoints.bodies.held < 4000:
             await asyncio.sleep(0.01)
-        answer = await post(service.port, "/v1/sessions", {"instruction": "go"})
+        answer = await post(service.port, "/v1/sessions", {"instruction": "go " * 500})
         answer.refused(503, "busy")
         assert answer.headers["retry-after"] == "1"
         writer.close()
@@ -113,7 +114,7 @@ async def test_a_slow_body_is_given_up_and_nobody_waits_for_it(engine: Engine) -
     async with Service(engine, limits=Limits(read_seconds=1.0)) as service:
         path = await started(service.port)
         data = request_bytes("POST", f"{path}/step", json.dumps({"node": "x" * 99}).encode())
-        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        reader, writer = await dial(service.port)
         dripping = asyncio.create_task(read_answer(reader))
         for byte in data[:-50], data[-50:-49], data[-49:-48]:
             writer.write(byte)
@@ -127,7 +128,7 @@ async def test_a_slow_body_is_given_up_and_nobody_waits_for_it(engine: Engine) -
 @asynchronous
 async def test_a_slow_head_is_given_up(engine: Engine) -> None:
     async with Service(engine, limits=Limits(keepalive_seconds=0.3)) as service:
-        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        reader, writer = await dial(service.port)
         writer.write(b"POST /v1/sessions HTTP/1.1\r\nHost: local")
         assert await reader.read() == b""
         writer.close()
@@ -143,7 +144,7 @@ async def test_a_client_that_vanishes(engine: Engine, monkeypatch: pytest.Monkey
         data = request_bytes("POST", f"{path}/step", json.dumps(message).encode())
         for cut in (len(data) // 2, len(data)):
             with held(engine, monkeypatch) as let_go:
-                _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+                _, writer = await dial(service.port)
                 writer.write(data[:cut])
                 await writer.drain()
                 while not service.endpoints.bodies.held:
@@ -257,11 +258,11 @@ async def test_the_sweep_closes_silent_sessions(engine: Engine) -> None:
 @asynchronous
 async def test_connections_are_bounded(engine: Engine) -> None:
     async with Service(engine, limits=Limits(connections=2)) as service:
-        kept = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(2)]
+        kept = [await dial(service.port) for _ in range(2)]
         for reader, writer in kept:
             writer.write(request_bytes("GET", "/health"))
             assert (await read_answer(reader)).status == 200
-        reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+        reader, writer = await dial(service.port)
         (await read_answer(reader)).refused(503, "busy", "too many connections")
         for _, other in [*kept, (reader, writer)]:
             other.close()
@@ -336,7 +337,7 @@ def test_the_command_ends_cleanly(exported: Exported) -> None:
     ) as process:
         assert process.stdout is not None
         port = int(json.loads(process.stdout.readline())["url"].rsplit(":", 1)[1])
-        asyncio.run(_end_while_asking(port, process))
+        asynchronous(_end_while_asking)(port, process)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "sterna serve: ended\n")
 
@@ -345,7 +346,7 @@ async def _end_while_asking(port: int, process: subprocess.Popen[str]) -> None:
     path = await started(port)
     body = json.dumps({"node": "x"}).encode()
     data = request_bytes("POST", f"{path}/step", body)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await dial(port)
     writer.write(data[:-1])
     while b"sterna_body_bytes 12" not in (await send(port, request_bytes("GET", "/metrics"))).body:
         await asyncio.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -51,10 +52,16 @@ class Endpoints:
         self.engine, self.access, self.metrics = engine, access, Metrics()
         self.sessions = Sessions(engine, limits, self.metrics)
         self.work, self.bodies = Work(threads, limits), Bodies(limits)
+        self.under_way, self.ending = 0, False
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(middlewares=[web.middleware(self._answer)])
+
+        @web.middleware
+        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._answer(request, handler)
+
+        app = web.Application(middlewares=[answer])
         one = "/v1/sessions/{session}"
         app.router.add_get("/health", self.health)
         app.router.add_get("/metrics", self.show_metrics)
@@ -71,7 +78,10 @@ class Endpoints:
         begun = time.perf_counter()
         resource = request.match_info.route.resource
         route = "other" if resource is None else resource.canonical
+        self.under_way += 1
         try:
+            if self.ending:
+                raise Refusal(503, "ending", "the service is about to end")
             if route != "/health":
                 self.access.check(request)
             response = await handler(request)
@@ -79,9 +89,20 @@ class Endpoints:
             response = refusal(_refused(error))
             if isinstance(error, web.HTTPMethodNotAllowed):
                 response.headers["Allow"] = error.headers["Allow"]
+        finally:
+            self.under_way -= 1
+        if self.ending:
+            response.force_close()
         method = request.method if request.method in _METHODS else "other"
         self.metrics.saw(method, route, response.status, time.perf_counter() - begun)
         return response
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more requests and wait so long for those under way, their bodies included."""
+        self.ending = True
+        last = time.monotonic() + seconds
+        while self.under_way and time.monotonic() < last:
+            await asyncio.sleep(0.02)
 
     async def health(self, _: web.Request) -> web.Response:
         """Say that the event loop turns, and what is served."""

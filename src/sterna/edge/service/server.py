@@ -71,6 +71,7 @@ class Service:
         self._sweeping.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._sweeping
+        await self.endpoints.drain(self.limits.shutdown_seconds)
         await self._end()
 
     async def _end(self) -> None:
@@ -161,7 +162,7 @@ class _Full(asyncio.Protocol):
 
 def serve(service: Service, ready: Callable[[str], None] = print) -> None:
     """Run a service until SIGINT or SIGTERM; `ready` is called with its address."""
-    _allow_connections(service.limits.connections + 64)
+    allow_connections(service.limits.connections + 64)
     asyncio.run(_serve(service, ready))
 
 
@@ -178,7 +179,7 @@ async def _serve(service: Service, ready: Callable[[str], None]) -> None:
         await stop.wait()
 
 
-def _allow_connections(count: int) -> None:
+def allow_connections(count: int) -> None:
     """Raise this process's own bound on open files as far as it may go."""
     try:
         import resource

@@ -43,13 +43,13 @@ class Session:
 
     def step(self, message: dict[str, Any]) -> Decision:
         """Decide; a step that was decided already is answered with that decision again."""
-        walk = self._walk()
         number = message.pop("step", None)
         if number is not None and type(number) is not int:
             raise InputError("step: expected a whole number")
-        if number is not None and number == walk.steps - 1 and self.decision is not None:
+        if self.decision is not None and number == self.decision.step:
             return self.decision
-        if number is not None and number != walk.steps:
+        walk = self._walk()
+        if number not in (None, walk.steps):
             raise Refusal(409, "out_of_step", f"expected step {walk.steps}, found {number}")
         seen = self._read(walk, message)
         self.decision = None
