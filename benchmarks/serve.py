@@ -2,7 +2,7 @@
 
 Exports a preset with random weights (or takes an exported folder), starts the command in a process
 of its own and keeps `--sessions` sessions open while `--requests` observations are posted, each of
-36 views with random features: an episode that ends is followed by the next in another session. At
+all views with random features: an episode that ends is followed by the next in another session. At
 the same time `--slow` clients drip their bodies, `--vanishing` ones hang up halfway or before the
 answer, and `--fuzz` damaged bodies are posted. Every sound answer is compared with the runtime
 alone, from a table of walks worked out before.
@@ -62,7 +62,8 @@ class Walks:
 
     def __init__(self, engine: Engine, count: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
-        views = rng.standard_normal((SIDE * SIDE, 36, engine.feature_size)).astype(np.float32)
+        shape = SIDE * SIDE, len(engine.manifest.headings), engine.feature_size
+        views = rng.standard_normal(shape).astype(np.float32)
         self.bodies: dict[tuple[int, int], bytes] = {}
         self.views = views
         self.all = [self._walk(engine, rng) for _ in range(count)]

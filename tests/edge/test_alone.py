@@ -175,3 +175,33 @@ def test_the_step_limit_ends_an_episode(exported: Exported) -> None:
     navigator.start("go")
     decision = navigator.step(observation(1, heading=0.0))
     assert decision.stop and decision.reason in ("step limit", "chosen")
+
+
+def test_looking_ahead_changes_no_decision(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was encoded on the way is used if it is what is seen, bit for bit, and else left."""
+    engine, looks = Engine.open(exported.folder), list[int]()
+    look = engine.look
+    monkeypatch.setattr(engine, "look", lambda tokens: looks.append(1) or look(tokens))
+    wanted, ahead = Navigator(engine), Navigator(engine)
+    for navigator in (wanted, ahead):
+        navigator.start([1, 5, 9, 2])
+    seen = observation(2, heading=0.5)
+    views = np.array(seen.views)
+    views[7, 3] = np.nextafter(np.float32(views[7, 3]), np.float32(9))
+    ahead.look_ahead(Observation(**{**vars(seen), "views": views}))
+    assert len(ahead.map) == 0 and ahead.steps == 0
+    for node, first in ((2, {"heading": 0.5}), (3, {}), (4, {})):
+        if node != 2:
+            ahead.look_ahead(observation(node))
+        count = len(looks)
+        scores = ahead.score(observation(node, **first))
+        assert len(looks) - count == (node == 2)
+        np.testing.assert_array_equal(
+            scores.logits, wanted.score(observation(node, **first)).logits
+        )
+    with pytest.raises(InputError, match="give a heading"):
+        ahead.look_ahead(observation(0))  # no way there is known yet
+    with pytest.raises(InputError, match="no episode is under way"):
+        Navigator(engine).look_ahead(seen)

@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 from edge.conftest import Exported
-from edge.serving import Answer, asynchronous, request_bytes, seen_at, send, started, walk_alone
+from edge.serving import (
+    SECONDS,
+    Answer,
+    asynchronous,
+    request_bytes,
+    seen_at,
+    send,
+    started,
+    walk_alone,
+)
 from edge.test_service import plain
 from sterna.edge.messages import read_decision, write_observation
 from sterna.edge.runtime import Engine
@@ -213,6 +222,7 @@ TROUBLE += (b"[" * 2000, b"9" * 400, b'"', b",", b":", b"\\u0000", b"\r\n\r\n", 
 ALLOWED = {200, 201, 400, 409, 422}
 
 
+@pytest.mark.timeout(SECONDS + 180)
 @asynchronous
 async def test_mutations_of_sound_bodies(engine: Engine) -> None:
     """Whatever comes: an answer in JSON that is no 5xx, and walks beside it stay right."""
