@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,28 @@ print(json.dumps([decision.stop, decision.target, sorted(sys.modules)]))
 """
 
 
-def test_runs_where_nothing_else_is_installed(exported: Exported, tmp_path: Path) -> None:
-    """A folder with links to three packages and to the files of the runtime, and nothing else."""
-    site, package = tmp_path / "site", tmp_path / "site" / "sterna"
-    for name in TAKEN:
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).symlink_to(PACKAGE / name)
-    for name in NEEDED:
+def make_site(root: Path, taken: Sequence[str], needed: Sequence[str]) -> Path:
+    """A folder with links to files of sterna and to packages, and nothing else."""
+    site = root / "site"
+    for name in taken:
+        (site / "sterna" / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / "sterna" / name).symlink_to(PACKAGE / name)
+    for name in needed:
         spec = importlib.util.find_spec(name)
-        assert spec is not None and spec.submodule_search_locations
+        assert spec is not None and spec.origin is not None
+        if not spec.submodule_search_locations:  # a module of one file
+            (site / Path(spec.origin).name).symlink_to(spec.origin)
+            continue
         found = Path(spec.submodule_search_locations[0])
         for folder in (found, found.parent / f"{name}.libs"):
             if folder.is_dir():
                 (site / folder.name).symlink_to(folder)
+    return site
+
+
+def test_runs_where_nothing_else_is_installed(exported: Exported, tmp_path: Path) -> None:
+    """A folder with links to three packages and to the files of the runtime, and nothing else."""
+    site = make_site(tmp_path, TAKEN, NEEDED)
     run = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROGRAM, json.dumps([str(site)]), str(exported.folder)],
         capture_output=True,
@@ -165,3 +175,33 @@ def test_the_step_limit_ends_an_episode(exported: Exported) -> None:
     navigator.start("go")
     decision = navigator.step(observation(1, heading=0.0))
     assert decision.stop and decision.reason in ("step limit", "chosen")
+
+
+def test_looking_ahead_changes_no_decision(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was encoded on the way is used if it is what is seen, bit for bit, and else left."""
+    engine, looks = Engine.open(exported.folder), list[int]()
+    look = engine.look
+    monkeypatch.setattr(engine, "look", lambda tokens: looks.append(1) or look(tokens))
+    wanted, ahead = Navigator(engine), Navigator(engine)
+    for navigator in (wanted, ahead):
+        navigator.start([1, 5, 9, 2])
+    seen = observation(2, heading=0.5)
+    views = np.array(seen.views)
+    views[7, 3] = np.nextafter(np.float32(views[7, 3]), np.float32(9))
+    ahead.look_ahead(Observation(**{**vars(seen), "views": views}))
+    assert len(ahead.map) == 0 and ahead.steps == 0
+    for node, first in ((2, {"heading": 0.5}), (3, {}), (4, {})):
+        if node != 2:
+            ahead.look_ahead(observation(node))
+        count = len(looks)
+        scores = ahead.score(observation(node, **first))
+        assert len(looks) - count == (node == 2)
+        np.testing.assert_array_equal(
+            scores.logits, wanted.score(observation(node, **first)).logits
+        )
+    with pytest.raises(InputError, match="give a heading"):
+        ahead.look_ahead(observation(0))  # no way there is known yet
+    with pytest.raises(InputError, match="no episode is under way"):
+        Navigator(engine).look_ahead(seen)

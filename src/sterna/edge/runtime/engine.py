@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from sterna.edge.runtime.folder import PARTS, Manifest, read_manifest
 from sterna.edge.runtime.panorama import Tokens
@@ -36,9 +35,7 @@ class Engine:
         self.manifest, self.name, self.threads = manifest, name, threads
         sessions = [_session(manifest.graph(name, part), threads) for part in PARTS]
         self._text, self._panorama, self._step = sessions
-        self._tokenizer = Tokenizer.from_file(str(manifest.folder / manifest.tokenizer))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = _tokenizer(manifest.folder / manifest.tokenizer)
 
     @classmethod
     def open(cls, folder: str | Path, name: str = "onnx", *, threads: int = 1) -> Engine:
@@ -112,6 +109,15 @@ def _session(path: Path, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer  # here, so that a client of `sterna serve` does without
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _one(outputs: Sequence[Any]) -> Array:

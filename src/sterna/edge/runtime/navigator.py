@@ -19,6 +19,9 @@ from sterna.edge.runtime.topomap import TopoMap
 from sterna.errors import InputError
 from sterna.world.geometry import Ints
 
+AHEAD = 4
+"""Places whose panoramas `Navigator.look_ahead` keeps at most; the oldest are dropped."""
+
 STOP_POSITION = np.array([0, 1, 0, 1, 0, 0, 0], np.float32)
 
 
@@ -89,6 +92,21 @@ class Navigator:
         self._counts: Array = np.zeros((0, 1), np.float32)
         self._stop: list[float] = []
         self._objects: list[int | None] = []
+        self._ahead: dict[str, tuple[Tokens, tuple[Array, Array]]] = {}
+
+    def look_ahead(self, seen: Observation) -> None:
+        """Encode what will be seen at a node, while the agent is still on its way there.
+
+        `step` with the same observation then finds its panorama encoded; with another it encodes
+        anew, so decisions never depend on this call. The map stays as it is. Raises `InputError` as
+        `score` does; without a heading the agent is taken to come from the last node of `step`.
+        """
+        self._check_under_way()
+        tokens = self._lay_out(seen, self._arrive(seen))
+        self._ahead.pop(seen.node, None)
+        self._ahead[seen.node] = tokens, self.engine.look(tokens)
+        if len(self._ahead) > AHEAD:
+            del self._ahead[next(iter(self._ahead))]
 
     def step(self, seen: Observation) -> Decision:
         """Take in what is seen and decide; raises `InputError` after the end of an episode."""
@@ -118,20 +136,29 @@ class Navigator:
 
         Raises `InputError` before `start`, after the end, or for an observation that does not fit.
         """
-        if self.ended or self._memory is None:
-            raise InputError("navigator: no episode is under way; call start(instruction) first")
-        if self.steps >= self.max_steps:
-            raise InputError(f"navigator: the episode is {self.max_steps} steps long; start anew")
+        self._check_under_way()
         pose = self._arrive(seen)
         tokens = self._lay_out(seen, pose)
         near = self._map(seen)
-        panorama, mean = self.engine.look(tokens)
+        panorama, mean = self._look(seen.node, tokens)
         self._remember(near, panorama, mean)
         scores = self._decide(panorama, near, tokens, pose)
         self._stop.append(float(scores.probabilities[0]))
         self._objects.append(scores.object_id)
         self.steps += 1
         return scores
+
+    def _check_under_way(self) -> None:
+        if self.ended or self._memory is None:
+            raise InputError("navigator: no episode is under way; call start(instruction) first")
+        if self.steps >= self.max_steps:
+            raise InputError(f"navigator: the episode is {self.max_steps} steps long; start anew")
+
+    def _look(self, node: str, tokens: Tokens) -> tuple[Array, Array]:
+        ahead = self._ahead.pop(node, None)
+        if ahead is not None and ahead[0].same(tokens):
+            return ahead[1]
+        return self.engine.look(tokens)
 
     def _arrive(self, seen: Observation) -> tuple[float, float]:
         """Return the pose; where it is not told, that of the last hop, as in training."""

@@ -90,6 +90,11 @@ class Tokens:
     objects: NDArray[np.float32]
     ids: Ints
 
+    def same(self, other: Tokens) -> bool:
+        """Say whether other tokens are these, bit for bit."""
+        mine, theirs = vars(self), vars(other)
+        return all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
 
 def neighbour_directions(seen: Observation) -> tuple[Floats, Floats]:
     """Return absolute headings and elevations of the neighbours, [C] each, radians."""
