@@ -19,6 +19,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   eval         walk a split with a saved policy and score it
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
+  bench        `bench latency`: time policies and exports here, with memory, sizes, FLOPs
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
@@ -40,6 +41,7 @@ COMMANDS = {
     "distill": "training:distil",
     "eval": "scoring:evaluate",
     "export": "edge:export",
+    "bench latency": "bench:latency",
     "score": "scoring:score",
     "models": "scoring:models",
     "data check": "data:check",

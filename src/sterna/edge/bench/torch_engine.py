@@ -37,7 +37,8 @@ class TorchEngine(Engine):
         self.manifest = _manifest(model)
         graphs = (TextGraph(model), ["states", "memory"]), (PanoramaGraph(model), None)
         self._text, self._panorama, self._step = (
-            _Session(graph, outputs, compiled) for graph, outputs in (*graphs, (StepGraph(model), None))
+            _Session(graph, outputs, compiled)
+            for graph, outputs in (*graphs, (StepGraph(model), None))
         )
 
     def words(self, instruction: str) -> list[int]:

@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         for one in seen:
             scores.append(navigator.score(one))
             marks.append(time.perf_counter())
-        took = [end - begin for begin, end in zip(marks, marks[1:], strict=False)]
+        took = [end - begin for begin, end in pairwise(marks)]
         return {
             "episode": marks[-1] - marks[0],
             "cpu": time.process_time() - cpu,
