@@ -86,7 +86,9 @@ _PANELS = (
         left=_LEFT + _NAMES,
         width=480,
         value=lambda row: float(row["episode_ms"]["median"]),
-        label=lambda row: f"{row['episode_ms']['median']:.4g} · {row['faster']['median']:.3g}x",
+        label=lambda row: (
+            f"{_short(row['episode_ms']['median'])} · {_short(row['faster']['median'])}x"
+        ),
         high=lambda row: float(row["episode_ms"]["p95"]),
         every=True,
     ),
@@ -133,7 +135,7 @@ def _heads(title: str, threads: Sequence[int], bottom: float) -> list[Shape]:
 
 
 def _name(name: tuple[str, str], top: float, height: float) -> list[Shape]:
-    model = wrap(one_line(name[0]), _PLAIN, _NAMES - 20, 1)[0]
+    model = _ending(one_line(name[0]), _PLAIN, _NAMES - 20)
     middle = top + height / 2
     return [
         Text(at=(_LEFT, middle - 2), text=model, size=_PLAIN),
@@ -156,9 +158,9 @@ def _bars(
         colour = _colour(threads.index(row["threads"])) if panel.every else _QUIET
         shapes.append(rectangle((panel.left, y + 2, max(x, panel.left + 1), y + _BAR - 2), colour))
         if panel.high:
-            x = panel.left + scale * panel.high(row)
-            tick = ((x, y + 2), (x, y + _BAR - 2))
-            shapes.append(Line(points=tick, colour=INK, width=1.5))
+            begin, x, middle = x, panel.left + scale * panel.high(row), y + _BAR / 2
+            for points in (((begin, middle), (x, middle)), ((x, y + 4), (x, y + _BAR - 4))):
+                shapes.append(Line(points=points, colour=INK, width=1.2))
         at = (max(x, panel.left + 1) + 6, y + _BAR - 4)
         shapes.append(Text(at=at, text=panel.label(row), size=_SMALL))
     return shapes
@@ -171,6 +173,19 @@ def _foot(result: Mapping[str, Any], bottom: float) -> list[Shape]:
     text = f"1x: {result['reference']}, same threads · {where}{busy}"
     line = wrap(text, _SMALL, _WIDTH - 2 * _LEFT, 1)[0]
     return [Text(at=(_LEFT, bottom + 16), text=line, size=_SMALL, colour=_QUIET)]
+
+
+def _ending(text: str, size: int, width: float) -> str:
+    """Return a name, or as much of its end as fits: the end of a path says more."""
+    for start in range(len(text)):
+        shown = text if start == 0 else f"... {text[start:]}"
+        if text_width(shown, size) <= width:
+            return shown
+    return ""
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def _colour(number: int) -> str:

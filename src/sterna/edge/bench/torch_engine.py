@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.fx.experimental import _config as shapes
 
 from sterna.edge.bench.episode import directions_of
 from sterna.edge.graphs import PanoramaGraph, StepGraph, TextGraph
@@ -33,6 +34,8 @@ class TorchEngine(Engine):
         if threads < 1:
             raise InputError(f"threads must be at least 1, found {threads}")
         torch.set_num_threads(threads)
+        if compiled:  # sizes that are equal by chance at the first step are not one size for ever
+            shapes.use_duck_shape = False
         self.name, self.threads = "torch-compile" if compiled else "torch", threads
         self.manifest = _manifest(model)
         graphs = (TextGraph(model), ["states", "memory"]), (PanoramaGraph(model), None)
