@@ -24,7 +24,8 @@ from sterna.edge.runtime import Engine, Navigator, Scores
 from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.models.config import DuetConfig
-from sterna.recipes.latency import read_ask, run_latency
+from sterna.recipes.latency import run_latency
+from sterna.recipes.subjects import read_ask
 from sterna.show.bars import bars_scene
 from toy import TINY, tiny_model
 

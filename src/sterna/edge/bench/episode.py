@@ -76,7 +76,8 @@ def directions_of(views: int) -> tuple[Floats, Floats]:
     """Return headings and elevations of the views (radians, [V])."""
     if views == len(VIEW_HEADINGS):
         return VIEW_HEADINGS, VIEW_ELEVATIONS
-    return np.arange(views) * (2 * np.pi / views), np.zeros(views)
+    headings: Floats = np.arange(views, dtype=np.float64) * (2 * np.pi / views)
+    return headings, np.zeros(views)
 
 
 def _place(step: int) -> Floats:

@@ -69,7 +69,7 @@ def _open(job: dict[str, Any]) -> tuple[Callable[[], dict[str, Any]], dict[str, 
         "open_s": opened - imported,
         "first_s": warmed - opened,
         "chances": [score.probabilities.tolist() for score in scores],
-        "candidates": [len(score.choices) for score in scores],
+        "open": [len(score.choices) for score in scores],
         "torch": "torch" in sys.modules,
     }
 
