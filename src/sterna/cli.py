@@ -20,6 +20,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   eval         walk a split with a saved policy and score it
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
   serve        answer robots over HTTP with an exported policy, without torch
+  bench        `bench latency`: time policies and exports here, with memory, sizes, FLOPs
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
@@ -42,6 +43,7 @@ COMMANDS = {
     "eval": "scoring:evaluate",
     "export": "edge:export",
     "serve": "serving:serve",
+    "bench latency": "bench:latency",
     "score": "scoring:score",
     "models": "scoring:models",
     "data check": "data:check",

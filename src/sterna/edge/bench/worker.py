@@ -1,0 +1,141 @@
+"""One arm in a process of its own: ``python -m sterna.edge.bench.worker JOB``.
+
+Opens the engine, walks the episode for warmth, says one line of JSON, and then for every line n on
+standard input walks once unmeasured and n times measured, and says what that took. Nothing is
+imported before its time is taken, and torch only by the engines that need it, so that memory is
+that of the engine alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from sterna.errors import InputError
+
+_WARM = 2
+
+
+def serve(job: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
+    """Open, say so, and take turns until standard input ends."""
+    try:
+        walks, ready = _open(job)
+    except InputError as error:
+        say({"error": str(error)})
+        return
+    say(ready)
+    for line in sys.stdin:
+        walks()
+        walked = [walks() for _ in range(int(line))]
+        for one in walked:
+            one.pop("scores")
+        say({"walks": walked, **memory()})
+
+
+def memory() -> dict[str, float | None]:
+    """Return resident memory now and at its peak, in MB (10^6 bytes); None where not known."""
+    file = Path("/proc/self/status")
+    if file.is_file():
+        said = dict(line.split(":", 1) for line in file.read_text().splitlines())
+        now, peak = (int(said[name].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
+        return {"resident_MB": now, "peak_MB": peak}
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return {"resident_MB": None, "peak_MB": most}
+
+
+def _open(job: dict[str, Any]) -> tuple[Callable[[], dict[str, Any]], dict[str, Any]]:
+    """Return what walks the episode once, and what opening it took."""
+    clock = time.perf_counter()
+    _import(job["engine"])
+    imported = time.perf_counter()
+    engine = _engine(job)
+    opened = time.perf_counter()
+    walks = _walker(engine, job)
+    first = walks()
+    scores, warmed = first.pop("scores"), time.perf_counter()
+    for _ in range(_WARM - 1):
+        walks()
+    return walks, {
+        "import_s": imported - clock,
+        "open_s": opened - imported,
+        "first_s": warmed - opened,
+        "chances": [score.probabilities.tolist() for score in scores],
+        "open": [len(score.choices) for score in scores],
+        "torch": "torch" in sys.modules,
+    }
+
+
+def _import(engine: str) -> None:
+    if engine.startswith("torch"):
+        import sterna.edge.bench.torch_engine
+        import sterna.models.pretrained
+    else:
+        import onnxruntime  # noqa: F401
+
+        import sterna.edge.runtime  # noqa: F401
+
+
+def _engine(job: dict[str, Any]) -> Any:
+    folder, name, threads = job["folder"], job["engine"], job["threads"]
+    if not name.startswith("torch"):
+        from sterna.edge.runtime import Engine
+
+        return Engine.open(folder, name, threads=threads)
+    from sterna.edge.bench.torch_engine import TorchEngine
+    from sterna.models.pretrained import from_pretrained
+
+    model = from_pretrained(folder, check=False).float()
+    return TorchEngine(model, threads=threads, compiled=name == "torch-compile")
+
+
+def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    from sterna.edge.bench.episode import Shape, observations, word_ids
+    from sterna.edge.runtime import Navigator
+
+    shape = Shape(**job["shape"])
+    ids = word_ids(shape, int(engine.manifest.sizes["vocab_size"]))
+    seen = observations(shape, engine.feature_size, engine.object_size)
+    navigator = Navigator(engine, max_steps=shape.steps)
+
+    def walk() -> dict[str, Any]:
+        cpu, marks = time.process_time(), [time.perf_counter()]
+        navigator.start(ids)
+        marks.append(time.perf_counter())
+        scores = []
+        for one in seen:
+            scores.append(navigator.score(one))
+            marks.append(time.perf_counter())
+        took = [end - begin for begin, end in pairwise(marks)]
+        return {
+            "episode": marks[-1] - marks[0],
+            "cpu": time.process_time() - cpu,
+            "text": took[0],
+            "steps": took[1:],
+            "scores": scores,
+        }
+
+    return walk
+
+
+def main() -> None:
+    """Read the job from the command line; standard output carries answers and nothing else."""
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(value: dict[str, Any]) -> None:
+        print(json.dumps(value), file=channel, flush=True)
+
+    serve(json.loads(sys.argv[1]), say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""What policies cost on this machine: presets, saved policies and exports, in one table."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sterna import __version__
+from sterna.edge.bench.episode import Shape
+from sterna.edge.bench.process import Arm, Plan, measure
+from sterna.edge.bench.table import markdown, rows_of
+from sterna.edge.card import machine
+from sterna.edge.onnx_files import check_installed
+from sterna.edge.runtime import ENGINES as EXPORTED
+from sterna.errors import InputError
+from sterna.files import write_bytes, write_json, write_text
+from sterna.recipes.subjects import known, prepare, read_asks
+from sterna.show.bars import bars
+
+BUSY = 0.3
+"""Load a core before the run from which times are called too long."""
+
+
+def run_latency(
+    asked: Sequence[str],
+    out: Path,
+    *,
+    threads: Sequence[int] = (1, 2),
+    shape: Shape | None = None,
+    plan: Plan | None = None,
+) -> dict[str, Any]:
+    """Measure models on engines; writes latency.json, .md and .png into `out`, returns the result.
+
+    Exports that are missing are made in a folder of their own that is removed again. Raises
+    `InputError` for models, engines or sizes that do not fit.
+    """
+    shape, plan = shape or Shape(), plan or Plan()
+    asks = read_asks(asked)
+    if not threads or min(threads) < 1 or len(set(threads)) < len(threads):
+        raise InputError(f"--threads: expected different numbers from 1 on, found {list(threads)}")
+    if any(set(ask.engines) & set(EXPORTED) for ask in asks if not ask.exported):
+        check_installed()
+    load = _load()
+    with tempfile.TemporaryDirectory(prefix="sterna-latency-") as scratch:
+        subjects = {
+            ask.model: prepare(ask, shape, Path(scratch) / f"model{number}")
+            for number, ask in enumerate(asks)
+        }
+        arms = [
+            Arm(
+                model=ask.model,
+                engine=engine,
+                threads=count,
+                folder=subjects[ask.model].folders[engine],
+            )
+            for count in threads
+            for ask in asks
+            for engine in ask.engines
+        ]
+        records = measure(arms, shape, plan, Path(scratch) / "arms")
+    models = {name: known(subject) for name, subject in subjects.items()}
+    result: dict[str, Any] = {
+        "version": __version__,
+        "episode": asdict(shape),
+        "plan": {"rounds": plan.rounds, "episodes": plan.episodes},
+        "map_nodes": _map_nodes(records[0].ready["open"]),
+        "reference": f"{arms[0].model} {arms[0].engine}",
+        "models": models,
+        "rows": rows_of(records, models),
+        "machine": _machine(load),
+        "packages": {k: v for k, v in machine().items() if k != "machine"},
+    }
+    return result | {"files": _write(result, out)}
+
+
+def _map_nodes(open_slots: Sequence[int]) -> list[int]:
+    """Return the nodes on the map at each step: those open, and those visited."""
+    return [slots + step + 1 for step, slots in enumerate(open_slots)]
+
+
+def _machine(load_before: float | None) -> dict[str, Any]:
+    cores = os.cpu_count() or 1
+    return {
+        "cpu": _cpu(),
+        "machine": platform.machine(),
+        "cores": cores,
+        "load_before": load_before,
+        "load_after": _load(),
+        "busy": load_before is not None and load_before > BUSY * cores,
+    }
+
+
+def _cpu() -> str:
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def _load() -> float | None:
+    """Return the mean number of running tasks of the last minute; None where not known."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _write(result: dict[str, Any], out: Path) -> list[str]:
+    names = [str(out / f"latency.{kind}") for kind in ("json", "md", "png")]
+    write_json(names[0], result)
+    write_text(names[1], markdown(result) + "\n![Episodes, memory, files, work](latency.png)\n")
+    write_bytes(names[2], bars(result))
+    return names
