@@ -50,14 +50,14 @@ def test_it_learns_what_it_was_shown(trained: Path) -> None:
 def test_a_house_becomes_features(trained: Path) -> None:
     house = make_house(3)
     points = place_viewpoints(house, ground_of(house))
-    encoder = load_encoder(trained)
-    features = encode_house(house, points, encoder)
-    level = encode_house(house, points, encoder, views=VIEWS_OF["level"])
+    encoder, places = load_encoder(trained), points.graph.positions
+    features = encode_house(house, places, encoder)
+    level = encode_house(house, places, encoder, views=VIEWS_OF["level"])
     np.testing.assert_allclose(level, features[:, 12:24], atol=1e-5)
     assert features.shape == (len(points.graph), 36, encoder.size)
     assert np.isfinite(features).all()
-    np.testing.assert_array_equal(features, encode_house(house, points, encoder, threads=2))
-    best = encode_house(house, points, Oracle(encoder.base, side=32))
+    np.testing.assert_array_equal(features, encode_house(house, places, encoder, threads=2))
+    best = encode_house(house, places, Oracle(encoder.base, side=32))
     assert best.shape == features.shape
     _oracle_names_its_room(house.rooms[points.room[0]].kind, best[0])
 

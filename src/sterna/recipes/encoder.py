@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sterna.errors import InputError
 from sterna.models.encoder import DTYPES, Encoder, Precision, ViewEncoder, save_encoder
 from sterna.models.viewnet import SHARE_FLOOR, ViewNet, ViewNetConfig, ViewOutput
-from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
+from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, Floats
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.house import make_house
 from sterna.world.houses.oracle import Oracle
@@ -30,7 +30,7 @@ from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.render import Camera, Renderer
 from sterna.world.houses.scene import House
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, cells_of, seen
-from sterna.world.houses.viewpoints import Viewpoints, place_viewpoints
+from sterna.world.houses.viewpoints import place_viewpoints
 from sterna.world.houses.words import CONCEPTS, GROUPS, THING_CLASSES, name_vectors, shares, shown
 
 Numbers = NDArray[np.float32]
@@ -250,19 +250,18 @@ def score_encoder(encoder: ViewEncoder, sample: Sample, least: int = 5) -> dict[
 
 def encode_house(
     house: House,
-    points: Viewpoints,
+    places: Floats,
     encoder: Encoder | Oracle,
     *,
     fov: float = 60.0,
     threads: int = 1,
     views: slice = slice(None),
 ) -> Numbers:
-    """Render the 36 views of every viewpoint and encode them: float32 [N, 36, F].
+    """Render the 36 views of all places [N, 3] (metres) and encode them: float32 [N, 36, F].
 
     `views` selects some of the 36.
     """
-    renderer = Renderer(house, threads=threads)
-    places, count = points.graph.positions, len(points.graph)
+    renderer, count = Renderer(house, threads=threads), len(places)
     frames = renderer.panorama(places, encoder.pixels, fov, views=views)
     if isinstance(encoder, Oracle):
         width, height = encoder.pixels

@@ -42,6 +42,7 @@ from sterna.recipes.housefiles import (
     r2r_episodes,
     reverie_episodes,
 )
+from sterna.world.graph import read_graph
 from sterna.world.houses import make_house, scan_of
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.language import HouseMap, make_episodes, make_errands
@@ -238,11 +239,11 @@ def open_encoder(config: HousesConfig, out: Path) -> Encoder | Oracle:
 
 
 def add_views(config: HousesConfig, out: Path, part: Path) -> None:
-    """Render and encode the 36 views of every viewpoint of a house's part."""
+    """Render and encode the views of every viewpoint of a house's part."""
     house = make_house(read_json(part / "house.json")["seed"])
-    points = place_viewpoints(house, ground_of(house))
+    places = read_graph(part / "connectivity.json").positions
     chosen = VIEWS_OF[config.views]
-    views = encode_house(house, points, open_encoder(config, out), views=chosen)
+    views = encode_house(house, places, open_encoder(config, out), views=chosen)
     _save(part / VIEWS_FILE, views.astype(np.float16))
 
 

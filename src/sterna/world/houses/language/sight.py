@@ -139,54 +139,23 @@ def view_boxes(eye: Floats, boxes: Floats, first: Ints) -> Ints:
     degrees from top to bottom; all zero where it is not shown or smaller than 6 pixels a side.
     Boxes are cut at the picture's edges and 5 cm before the camera; occlusion is left out.
     """
-    ends = _edges(boxes - np.concatenate([eye, eye]))  # [edges, 2, 3]
+    from sterna.world.houses.language.cuts import rectangles  # numba takes a moment to import
+
     out = np.zeros((VIEWS, len(first), 4), np.int64)
-    for view in range(VIEWS):
-        low, high = _shown(_turned(ends, view))
-        low = np.minimum.reduceat(low, first * 12)
-        high = np.maximum.reduceat(high, first * 12)
-        size = np.array([WIDTH, HEIGHT])
-        corner = np.rint(np.clip(low, 0, size)).astype(np.int64)
-        side = np.rint(np.clip(high, 0, size)).astype(np.int64) - corner
-        out[view] = np.where(
-            (side >= LEAST_SIDE).all(1, keepdims=True), np.hstack([corner, side]), 0
-        )
+    rectangles(
+        boxes - np.concatenate([eye, eye]),
+        np.append(first, len(boxes)),
+        _TURNS,
+        np.array([WIDTH, HEIGHT, FOCAL, NEAR]),
+        _EDGES,
+        LEAST_SIDE,
+        out,
+    )
     return out
 
 
-_PAIRS = np.array(
+_EDGES = np.array(
     [(a, b) for a in range(8) for b in range(a + 1, 8) if (a ^ b).bit_count() == 1]
 )  # twelve edges of a box, as pairs of its corners
-_CORNERS = np.array([[(k >> a & 1) * 3 + a for a in range(3)] for k in range(8)])
-
-
-def _edges(boxes: Floats) -> Floats:
-    return np.asarray(boxes[:, _CORNERS][:, _PAIRS].reshape(-1, 2, 3))
-
-
-def _turned(points: Floats, view: int) -> Floats:
-    """Return points as (right, up, ahead) of a view."""
-    s, c = twelfth(view % COLUMNS)
-    sin, cos = ((-0.5, _HALF), (0.0, 1.0), (0.5, _HALF))[view // COLUMNS]
-    x, y, z = points[..., 0], points[..., 1], points[..., 2]
-    flat = x * s + y * c
-    return np.stack([x * c - y * s, z * cos - flat * sin, flat * cos + z * sin], axis=-1)
-
-
-def _shown(ends: Floats) -> tuple[Floats, Floats]:
-    """Return the least and largest pixels (x, y) of edges [n, 2, 3], [n, 2] each.
-
-    An edge is cut where it comes nearer than 5 cm; one that lies behind that has no extent.
-    """
-    a, b = ends[:, 0], ends[:, 1]
-    deep = b[:, 2] - a[:, 2]
-    t = (NEAR - a[:, 2]) / np.where(deep == 0, 1.0, deep)
-    cut = a + (b - a) * t[:, None]
-    before = ends[..., 2] >= NEAR
-    points = np.where(before[..., None], ends, cut[:, None])
-    ahead = np.maximum(points[..., 2], NEAR)
-    x = WIDTH / 2 + FOCAL * points[..., 0] / ahead
-    y = HEIGHT / 2 - FOCAL * points[..., 1] / ahead
-    pixels, any_before = np.stack([x, y], axis=-1), before.any(1, keepdims=True)
-    low, high = pixels.min(1), pixels.max(1)
-    return np.where(any_before, low, np.inf), np.where(any_before, high, -np.inf)
+_TILTS = ((-0.5, _HALF), (0.0, 1.0), (0.5, _HALF))
+_TURNS = np.array([(*twelfth(view % COLUMNS), *_TILTS[view // COLUMNS]) for view in range(VIEWS)])
