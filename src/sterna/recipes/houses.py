@@ -48,7 +48,7 @@ _LOOP = LoopConfig(
     warm_start=350,
     replay=1,
     length_window=8,
-    eval_every=350,
+    eval_every=175,
     save_every=100,
     select_by="SR+SPL",
 )
@@ -85,7 +85,7 @@ def house_student() -> DistillRun:
         start=base.start,
         imitation=base.imitation,
         loop=base.loop,
-        optimizer=_OPTIMIZER,
+        optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
         select=_SELECT,
         distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
     )
