@@ -33,7 +33,6 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from edge import write
 from sterna.edge.messages import read_decision, write_observation
 from sterna.edge.runtime import Decision, Engine, Navigator, Neighbour, Observation
 from sterna.edge.wire import BINARY, JSON, encode
@@ -284,6 +283,25 @@ async def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     walks = Walks(Engine.open(folder, options.engine), options.walks)
     async with service(folder, options) as url:
         return await Load(url, walks, options).run()
+
+
+def write(name: str, folder: Path) -> None:
+    """Export a preset with random weights, int8 beside float32."""
+    import torch
+
+    from sterna.edge.export import TOKENIZER, write_engines, write_manifest
+    from sterna.models.duet import DUET
+    from sterna.models.presets import preset
+    from sterna.recipes.toyworld import toy_tokenizer
+    from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
+
+    torch.manual_seed(0)
+    model = DUET(preset(name)).eval()
+    graphs = write_engines(model, folder, int8=True)
+    toy_tokenizer().save(str(folder / TOKENIZER))
+    views = VIEW_HEADINGS, VIEW_ELEVATIONS
+    about = {"run": {}, "parameters": sum(p.numel() for p in model.parameters())}
+    write_manifest(folder, model, graphs, views=views, max_words=200, max_steps=15, about=about)
 
 
 def main() -> None:
