@@ -339,10 +339,15 @@ def _finish(
 
 
 def _by_seed(build: _Minivln) -> list[Job]:
-    """Order jobs so that every row has its first seed before any has its second."""
+    """Order jobs so that every row has its first seed before any has its second.
+
+    A blind teacher comes last: little waits for it.
+    """
 
     def seed(job: Job) -> int:
         last = job.folder.rsplit("-", 1)[-1]
+        if last == "blind":
+            return len(build.options.seeds)
         return build.options.seeds.index(int(last)) if last.isdigit() else -1
 
     return sorted(build.jobs.values(), key=seed)
@@ -390,18 +395,14 @@ def stages(name: str, options: Options) -> Study:
 def story(name: str, options: Options) -> Study:
     """The quickstart's table: floors, a blind teacher, the teacher, a student alone and taught."""
     build = _Minivln(options)
-    # In the order in which two processes finish soonest: what others wait for comes first.
-    teacher, alone, taught, blind = (
+    arms = [
+        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
+        Arm(name=FAR, label="random far node", folders=(FAR,)),
+        replace(_teacher_arm(build, blind=True), label="teacher, blind"),
         _teacher_arm(build),
         replace(_student_arm(build, _NONE), label="student, alone"),
         replace(_student_arm(build, _BOTH), label="student, distilled"),
-        replace(_teacher_arm(build, blind=True), label="teacher, blind"),
-    )
-    floors = [
-        Arm(name=RANDOM, label="random agent", folders=(RANDOM,)),
-        Arm(name=FAR, label="random far node", folders=(FAR,)),
     ]
-    arms = [*floors, blind, teacher, alone, taught]
     pairs = (("both", "none"), ("both", "teacher"), ("teacher", "blind"))
     return _finish(name, build, arms, pairs, ("both", "teacher"))
 
