@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sterna import __version__
-from sterna.edge.onnx_files import check_installed, examples, quantise, write_graph
+from sterna.edge.int8 import quantise
+from sterna.edge.onnx_files import check_installed, examples, write_graph
 from sterna.edge.runtime.folder import ENGINES, FORMAT, MANIFEST, PARTS, digest, is_export
 from sterna.errors import InputError
 from sterna.files import sha256, write_json
@@ -87,7 +88,7 @@ def write_engines(model: DUET, folder: Path, *, int8: bool) -> Graphs:
     if int8:
         graphs[ENGINES[1]] = {part: f"{part}.int8.onnx" for part in PARTS}
         for part in PARTS:
-            quantise(folder / f"{part}.onnx", folder / graphs[ENGINES[1]][part])
+            quantise(part, folder / f"{part}.onnx", folder / graphs[ENGINES[1]][part])
     return graphs
 
 

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from sterna.envs.graph_env import OBJECT
+from sterna.models.attention import raw_scores
 from sterna.models.cross import CrossLayer, CrossStack
 from sterna.models.duet import DUET, fuse
-from sterna.models.layers import KeyValue
-from sterna.models.ragged import Part, Ragged
+from sterna.models.layers import Attention, KeyValue
+from sterna.models.linear import linear
+from sterna.models.ragged import Ragged
 from sterna.models.text import image_type
 
 
@@ -34,16 +36,6 @@ class _Whole(Ragged):
 
     def place(self, tokens: Tensor) -> Tensor:
         return tokens[None]
-
-
-class _Chosen(Part):
-    """Some tokens of one row, by number."""
-
-    def __init__(self, index: Tensor) -> None:
-        super().__init__(index, index)
-
-    def pick(self, tokens: Tensor) -> Tensor:
-        return tokens.index_select(0, self.index)
 
 
 class TextGraph(nn.Module):
@@ -139,9 +131,11 @@ class StepGraph(nn.Module):
         """
         x = self.local.inputs(panorama[None], local_positions[None])
         y = self.nodes.inputs(features[None], steps[None], positions[None])
-        bias = self.nodes.bias(torch.ones(1, 1, dtype=torch.bool), distances[None])
-        spots = _cross(self.local.encoder, x, torch.zeros(1, 1, 1, 1), memory[0], near)
-        places = _cross(self.nodes.encoder, y, bias, memory[1], choices)
+        bias = None
+        if self.nodes.sprel_linear is not None:
+            bias = self.nodes.bias(torch.ones(1, 1, dtype=torch.bool), distances[None])[0]
+        spots = _cross(self.local.encoder, x[0], None, memory[0], near)
+        places = _cross(self.nodes.encoder, y[0], bias, memory[1], choices)
         weight = self.fusion(torch.cat([places[:1], spots[:1]], -1)).sigmoid()
         slots = self.local_head(spots[: 1 + candidates.shape[0]]) * (1 - weight)
         bare = torch.zeros_like(features[None, :, 0])
@@ -152,15 +146,42 @@ class StepGraph(nn.Module):
         return logits, self.object_head(spots)
 
 
-def _cross(stack: CrossStack, x: Tensor, bias: Tensor, memory: Tensor, keep: Tensor) -> Tensor:
-    """Run the layers of one encoder over x [1, Q, D]; returns the tokens `keep`, [K, D].
+def _cross(
+    stack: CrossStack, x: Tensor, bias: Tensor | None, memory: Tensor, keep: Tensor
+) -> Tensor:
+    """Run the layers of one encoder over tokens x [Q, D]; returns the tokens `keep`, [K, D].
 
-    Behind the last attention nothing is computed for tokens that are not kept.
+    In the last layer nothing but keys and values is computed for tokens that are not kept.
     """
-    tokens, free, whole = x[0], torch.zeros(1, 1, 1, 1), _Whole()
     last = len(stack.x_layers) - 1
-    for number, layer in enumerate(stack.x_layers):
-        words: KeyValue = (memory[number, :1], memory[number, 1:])
-        kept = _Chosen(keep) if number == last else None
-        tokens, _ = cast(CrossLayer, layer)(tokens, bias, words, free, ragged=whole, keep=kept)
-    return tokens
+    for number, module in enumerate(stack.x_layers):
+        layer = cast(CrossLayer, module)
+        words = memory[number, 0], memory[number, 1]
+        x = _attend(layer.visual_attention, x, words)
+        x = _attend(layer.visn_self_att, x, None, bias, keep if number == last else None)
+        x = layer.visn_output(layer.visn_inter(x), x)
+    return x
+
+
+def _attend(
+    block: Attention,
+    x: Tensor,
+    context: KeyValue | None,
+    bias: Tensor | None = None,
+    keep: Tensor | None = None,
+) -> Tensor:
+    """`Attention.forward` for one row: x [Q, D], `context` [H, L, E], `bias` [H or 1, Q, Q]."""
+    maps, tokens = block.projections, len(x)
+    if context is None:
+        parts = (maps.query, maps.key, maps.value)
+        joined = linear(x, [m.weight for m in parts], [m.bias for m in parts])
+        query, key, value = joined.view(tokens, 3, maps.heads, -1).permute(1, 2, 0, 3).unbind(0)
+    else:
+        query, (key, value) = maps.query(x).view(tokens, maps.heads, -1).transpose(0, 1), context
+    if keep is not None:
+        query, x = query.index_select(1, keep), x.index_select(0, keep)
+        bias = None if bias is None else bias.index_select(1, keep)
+    scores = raw_scores(query, key)
+    mixed = (scores if bias is None else scores + bias).softmax(-1) @ value
+    out: Tensor = block.output(mixed.transpose(0, 1).flatten(1), x)
+    return out

@@ -56,6 +56,8 @@ def attend(
         )
         return merge_heads(context), scores if details else None
     scores = raw_scores(query, key) if details else None
+    if torch.compiler.is_exporting():  # the exporter turns the fused call into twice the operators
+        return merge_heads((raw_scores(query, key) + bias).softmax(-1) @ value), scores
     context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     return merge_heads(context), scores
 

@@ -57,6 +57,8 @@ def linear(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Te
     weights without telling (their version counter stands still).
     """
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        if _cheaper_apart(x, weights):
+            return torch.cat([F.linear(x, w, b) for w, b in zip(weights, biases, strict=True)], -1)
         return F.linear(x, _joined(weights), _joined(biases))
     kind = torch.get_autocast_dtype("cpu")
     with torch.autocast("cpu", enabled=False):
@@ -84,3 +86,10 @@ class Linear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
         return linear(input, (self.weight,), (self.bias,))
+
+
+def _cheaper_apart(x: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Say whether joining outputs copies less than joining weights (few tokens, no training)."""
+    if len(weights) == 1 or torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return False
+    return x.numel() < weights[0].numel()

@@ -88,8 +88,8 @@ class Navigator:
         self._memory = self.engine.read(ids)
         self.map, self.ended, self.steps = TopoMap(), False, 0
         self._here = self._first = -1
-        self._sums: Array = np.zeros((0, self.engine.width), np.float32)
-        self._counts: Array = np.zeros((0, 1), np.float32)
+        self._sums: Array = np.zeros((1, self.engine.width), np.float32)
+        self._counts: Array = np.ones((1, 1), np.float32)
         self._stop: list[float] = []
         self._objects: list[int | None] = []
         self._ahead: dict[str, tuple[Tokens, tuple[Array, Array]]] = {}
@@ -198,14 +198,18 @@ class Navigator:
         return np.array(slots, np.int64)
 
     def _remember(self, near: Ints, panorama: Array, mean: Array) -> None:
-        """Keep node features: a visited node its panorama's mean, others a running mean."""
-        if (extra := len(self.map) - len(self._sums)) > 0:
-            self._sums = np.pad(self._sums, [(0, extra), (0, 0)])
-            self._counts = np.pad(self._counts, [(0, extra), (0, 0)])
-        self._sums[self._here], self._counts[self._here] = mean, 1.0
+        """Keep node features: a visited node its panorama's mean, others a running mean.
+
+        Row 0 is STOP's, and stays zero.
+        """
+        if (extra := 1 + len(self.map) - len(self._sums)) > 0:
+            width = self._sums.shape[1]
+            self._sums = np.concatenate([self._sums, np.zeros((extra, width), np.float32)])
+            self._counts = np.concatenate([self._counts, np.zeros((extra, 1), np.float32)])
+        self._sums[1 + self._here], self._counts[1 + self._here] = mean, 1.0
         fresh = np.flatnonzero(self.map.last_visit[near] < 0)
-        self._sums[near[fresh]] += panorama[fresh]
-        self._counts[near[fresh]] += 1.0
+        self._sums[1 + near[fresh]] += panorama[fresh]
+        self._counts[1 + near[fresh]] += 1.0
 
     def _decide(
         self, panorama: Array, near: Ints, tokens: Tokens, pose: tuple[float, float]
@@ -230,7 +234,8 @@ class Navigator:
         last = self.map.last_visit
         positions = self.map.seen_from(self._here, *pose)
         between = self.map.distances
-        means: Array = np.divide(self._sums, np.maximum(self._counts, 1.0), dtype=np.float32)
+        distances = np.zeros((1 + len(last), 1 + len(last)), np.float32)
+        distances[1:, 1:] = np.where(np.isfinite(between), between, 0.0)
         local = np.zeros((1 + len(near), 14), np.float32)
         local[:, :7] = positions[self._first]
         local[1:, 7:] = positions[near]
@@ -240,12 +245,10 @@ class Navigator:
             "memory": self._memory,
             "local_positions": local,
             "candidates": near + 1,
-            "features": _with_stop(means),
+            "features": self._sums / np.maximum(self._counts, 1.0),
             "steps": np.concatenate([[0], last + 1]),
             "positions": np.concatenate([STOP_POSITION[None], positions]),
-            "distances": np.pad(
-                np.where(np.isfinite(between), between, 0.0).astype(np.float32), [(1, 0), (1, 0)]
-            ),
+            "distances": distances,
             "visited": visited,
             "choices": np.flatnonzero(~visited),
         }
@@ -263,7 +266,3 @@ class Navigator:
         slots = np.flatnonzero(last >= 0)
         slots = slots[np.argsort(last[slots], kind="stable")]
         return int(slots[np.array(self._stop)[last[slots]].argmax()])
-
-
-def _with_stop(features: Array) -> Array:
-    return np.pad(features, [(1, 0), (0, 0)])

@@ -25,6 +25,7 @@ from sterna.world.geometry import (
 )
 
 OTHER, CANDIDATE = 0, 1  # DUET's kinds of views
+SAME = 1e-5  # radians; views within it of the simulator's sweep are the sweep
 IMAGE = (640, 480)  # pixels, width and height, of the views that boxes of objects are given in
 
 
@@ -119,7 +120,7 @@ def arrival(offset: Floats) -> tuple[float, float]:
 
 def nearest_views(heading: Floats, elevation: Floats, headings: Floats, elevations: Floats) -> Ints:
     """Return the view nearest to each of C directions, among V."""
-    if len(headings) == len(VIEW_HEADINGS) and np.allclose(headings, VIEW_HEADINGS):
+    if len(headings) == len(VIEW_HEADINGS) and np.abs(headings - VIEW_HEADINGS).max() < SAME:
         return edge_views(heading, elevation)[0]
     apart = np.hypot(wrap(heading[:, None] - headings), elevation[:, None] - elevations)
     nearest: Ints = apart.argmin(-1)
@@ -143,7 +144,9 @@ def lay_out(
     views = _features(f"node {seen.node!r}: views", seen.views, len(headings), sizes[0])
     toward = neighbour_directions(seen)
     used = nearest_views(*toward, headings, elevations) if len(seen.neighbours) else _NONE
-    free = np.setdiff1d(np.arange(len(headings)), used)
+    unused = np.ones(len(headings), bool)
+    unused[used] = False
+    free = np.flatnonzero(unused)
     things = _things(seen, sizes[1])
     angle = [
         np.concatenate([of_near, of_views[free], of_things])
