@@ -66,7 +66,7 @@ def expected_flops(sizes: DuetConfig, shape: Shape) -> tuple[int, list[int]]:
     def cross(tokens: int, kept: int) -> int:
         of_text = 4 * tokens * d * d + 4 * tokens * words * d
         whole = of_text + block(tokens)
-        last = of_text + 6 * tokens * d * d + 4 * tokens * tokens * d
+        last = of_text + 6 * tokens * d * d + 4 * kept * tokens * d
         return (layers - 1) * whole + last + 2 * kept * d * d + 4 * kept * d * f
 
     def head(tokens: int, inputs: int = d) -> int:

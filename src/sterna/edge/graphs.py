@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sterna.envs.graph_env import OBJECT
@@ -181,7 +182,10 @@ def _attend(
     if keep is not None:
         query, x = query.index_select(1, keep), x.index_select(0, keep)
         bias = None if bias is None else bias.index_select(1, keep)
-    scores = raw_scores(query, key)
-    mixed = (scores if bias is None else scores + bias).softmax(-1) @ value
+    if torch.compiler.is_exporting():  # the exporter turns the fused call into twice the operators
+        scores = raw_scores(query, key)
+        mixed = (scores if bias is None else scores + bias).softmax(-1) @ value
+    else:
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
     out: Tensor = block.output(mixed.transpose(0, 1).flatten(1), x)
     return out

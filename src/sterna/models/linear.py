@@ -90,6 +90,6 @@ class Linear(nn.Linear):
 
 def _cheaper_apart(x: Tensor, weights: Sequence[Tensor]) -> bool:
     """Say whether joining outputs copies less than joining weights (few tokens, no training)."""
-    if len(weights) == 1 or torch.is_grad_enabled() or torch.compiler.is_exporting():
+    if len(weights) == 1 or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
     return x.numel() < weights[0].numel()
