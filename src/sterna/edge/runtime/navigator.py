@@ -250,7 +250,7 @@ class Navigator:
             "positions": np.concatenate([STOP_POSITION[None], positions]),
             "distances": distances,
             "visited": visited,
-            "choices": np.flatnonzero(~visited),
+            "choices": np.flatnonzero(~visited & np.concatenate([[True], self._reached()])),
         }
 
     def _end(self, choice: int, scores: Scores) -> str:
@@ -260,9 +260,13 @@ class Navigator:
             return "chosen"
         return "step limit" if self.steps == self.max_steps else ""
 
+    def _reached(self) -> NDArray[np.bool_]:
+        """Say which nodes a known way leads to; not all, where the robot was carried somewhere."""
+        return np.isfinite(self.map.distances[self._here])
+
     def _best_stop(self) -> int:
         """Return the visited node where STOP was likeliest at its last visit, the first on ties."""
         last = self.map.last_visit
-        slots = np.flatnonzero(last >= 0)
+        slots = np.flatnonzero((last >= 0) & self._reached())
         slots = slots[np.argsort(last[slots], kind="stable")]
         return int(slots[np.array(self._stop)[last[slots]].argmax()])
