@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,26 @@ def test_remains_of_a_killed_export_are_removed(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as partial:
         (partial / "manifest.json").write_text("{}")
     assert names(tmp_path) == ["out"]
+
+
+def test_a_killed_export_leaves_the_old_one(exported: Exported, tmp_path: Path) -> None:
+    """SIGKILL once a graph is written: the folder is the old one, the next export tidies up."""
+    target = tmp_path / "out"
+    with new_folder(target) as partial:
+        (partial / "manifest.json").write_text("old")
+    words = "export", str(exported.policy), "--to", str(target), "--int8", "--no-walk"
+    command = [sys.executable, "-m", "sterna.cli"]
+    export = subprocess.Popen([*command, *words], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob(".out.partial-*/*.onnx")):
+        assert time.monotonic() < deadline and export.poll() is None
+        time.sleep(0.01)
+    export.send_signal(signal.SIGKILL)
+    assert export.wait() == -signal.SIGKILL
+    assert names(target) == ["manifest.json"] and len(names(tmp_path)) == 2
+    with new_folder(target) as partial:
+        (partial / "manifest.json").write_text("new")
+    assert names(tmp_path) == ["out"] and (target / "manifest.json").read_text() == "new"
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
@@ -130,6 +154,25 @@ def test_eval_walks_an_export(
     assert onnx["cost"]["parameters"] == torch["cost"]["parameters"]
     walks = [(tmp_path / k / "submit_val_unseen.json").read_bytes() for k in ("torch", "onnx")]
     assert walks[0] == walks[1]
+
+
+@pytest.mark.parametrize("control", ["--permute", "--blind", "--submit"])
+def test_an_export_walks_controls_and_submissions(
+    exported: Exported,
+    toy_house: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    control: str,
+) -> None:
+    common = "--data", toy_house, "--split", "val_unseen", "--threads", "1", control
+    for engine, model in (("torch", exported.policy), ("onnx", exported.folder)):
+        out = tmp_path / engine
+        said = sterna(capsys, "eval", model, "--engine", engine, *common, "--out", out)
+        assert said.code == 0, said.err
+    files = [sorted((tmp_path / engine).iterdir()) for engine in ("torch", "onnx")]
+    assert [file.name for file in files[0]] == [file.name for file in files[1]]
+    walks = [file.read_bytes() for pair in files for file in pair if "submit" in file.name]
+    assert len(walks) == 2 and walks[0] == walks[1]
 
 
 def test_eval_says_what_does_not_fit(
