@@ -152,7 +152,7 @@ def _cross(
 ) -> Tensor:
     """Run the layers of one encoder over tokens x [Q, D]; returns the tokens `keep`, [K, D].
 
-    In the last layer nothing but keys and values is computed for tokens that are not kept.
+    Behind the last layer's projections nothing is computed for tokens that are not kept.
     """
     last = len(stack.x_layers) - 1
     for number, module in enumerate(stack.x_layers):
