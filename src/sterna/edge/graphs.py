@@ -10,6 +10,7 @@ X cross-modal layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -135,8 +136,10 @@ class StepGraph(nn.Module):
         bias = None
         if self.nodes.sprel_linear is not None:
             bias = self.nodes.bias(torch.ones(1, 1, dtype=torch.bool), distances[None])[0]
-        spots = _cross(self.local.encoder, x[0], None, memory[0], near)
-        places = _cross(self.nodes.encoder, y[0], bias, memory[1], choices)
+        words = memory.flatten(0, 3).split(memory.shape[3])
+        half = len(words) // 2
+        spots = _cross(self.local.encoder, x[0], None, words[:half], near)
+        places = _cross(self.nodes.encoder, y[0], bias, words[half:], choices)
         weight = self.fusion(torch.cat([places[:1], spots[:1]], -1)).sigmoid()
         slots = self.local_head(spots[: 1 + candidates.shape[0]]) * (1 - weight)
         bare = torch.zeros_like(features[None, :, 0])
@@ -148,17 +151,17 @@ class StepGraph(nn.Module):
 
 
 def _cross(
-    stack: CrossStack, x: Tensor, bias: Tensor | None, memory: Tensor, keep: Tensor
+    stack: CrossStack, x: Tensor, bias: Tensor | None, words: Sequence[Tensor], keep: Tensor
 ) -> Tensor:
     """Run the layers of one encoder over tokens x [Q, D]; returns the tokens `keep`, [K, D].
 
+    `words` are the text's keys and values [H, L, E] of one layer after the other.
     Behind the last layer's projections nothing is computed for tokens that are not kept.
     """
     last = len(stack.x_layers) - 1
     for number, module in enumerate(stack.x_layers):
         layer = cast(CrossLayer, module)
-        words = memory[number, 0], memory[number, 1]
-        x = _attend(layer.visual_attention, x, words)
+        x = _attend(layer.visual_attention, x, (words[2 * number], words[2 * number + 1]))
         x = _attend(layer.visn_self_att, x, None, bias, keep if number == last else None)
         x = layer.visn_output(layer.visn_inter(x), x)
     return x
@@ -176,7 +179,8 @@ def _attend(
     if context is None:
         parts = (maps.query, maps.key, maps.value)
         joined = linear(x, [m.weight for m in parts], [m.bias for m in parts])
-        query, key, value = joined.view(tokens, 3, maps.heads, -1).permute(1, 2, 0, 3).unbind(0)
+        apart = joined.view(tokens, 3 * maps.heads, -1).transpose(0, 1)
+        query, key, value = apart.split(maps.heads)
     else:
         query, (key, value) = maps.query(x).view(tokens, maps.heads, -1).transpose(0, 1), context
     if keep is not None:

@@ -24,14 +24,12 @@ WORD_ROWS = 1024
 NARROWEST = 16
 """Matrices with a side below this stay float32: they hold next to nothing, and places in metres
 and radians do not survive eight bits."""
-KEPT = ("_head.", "fusion.")
-"""Matrices of the step graph that stay float32 by name: few rows, and next to the decision."""
-TWICE = {"text": ("ids",), "panorama": ("views", "objects"), "step": ("features",)}
-"""Products that depend on these inputs of a graph multiply the rounding error too: the text and the
-panorama, and in a decision the map's side, which has few rows."""
-ALSO, ONCE = "visual_attention.att.query.", (".linear1.", ".linear2.")
-"""By name: what asks the text does too, on either side; the panorama's feed-forward does not, which
-is most of that graph's work and little of its error."""
+TWICE = {"text": (), "panorama": ("views", "objects"), "step": ("features",)}
+"""Products that depend on these inputs of a graph multiply the rounding error too: the panorama's,
+and in a decision those of the map's side, which has few rows."""
+ALSO, ONCE = ("visual_attention.att.query.", "local_head."), (".linear1.", ".linear2.")
+"""By name: what asks the text does too, on either side, and every head; the panorama's feed-forward
+does not, which is most of that graph's work and little of its error."""
 
 
 def quantise(part: str, source: Path, target: Path) -> None:
@@ -51,7 +49,8 @@ def quantise(part: str, source: Path, target: Path) -> None:
     twice = {
         name
         for name, weights in wide.items()
-        if ALSO in weights or (name in behind and not any(once in weights for once in ONCE))
+        if any(also in weights for also in ALSO)
+        or (name in behind and not any(once in weights for once in ONCE))
     }
     names = [*wide, *_multiply_twice(model.graph, twice)]
     level = logging.getLogger().level
@@ -76,9 +75,7 @@ def _wide_products(graph: Any) -> dict[str, str]:
     return {
         node.name: node.input[1]
         for node in graph.node
-        if node.op_type == "MatMul"
-        and min(shapes.get(node.input[1], (0,))) >= NARROWEST
-        and not any(kept in node.input[1] for kept in KEPT)
+        if node.op_type == "MatMul" and min(shapes.get(node.input[1], (0,))) >= NARROWEST
     }
 
 

@@ -8,6 +8,7 @@ visited, as in DUET's `FloydGraph`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,12 +20,16 @@ from sterna.world.geometry import Floats, Ints, relative_positions
 _ROOM = 32
 
 
-def place_of(name: str, position: ArrayLike) -> Floats:
-    """Return a position [3] in metres; `InputError` unless it is three finite numbers."""
-    place = np.asarray(position, np.float64)
-    if place.shape != (3,) or not np.isfinite(place).all():
-        raise InputError(f"node {name!r}: expected a position of 3 finite metres, found {place}")
-    return place
+def place_of(name: str, position: ArrayLike) -> tuple[float, float, float]:
+    """Return a position in metres; `InputError` unless it is three finite numbers."""
+    given = position.tolist() if isinstance(position, np.ndarray) else position
+    try:
+        x, y, z = map(float, given)  # type: ignore[arg-type, union-attr]
+    except (TypeError, ValueError):
+        x = y = z = math.nan
+    if not math.isfinite(x + y + z):
+        raise InputError(f"node {name!r}: expected a position of 3 finite metres, found {given}")
+    return x, y, z
 
 
 class TopoMap:
@@ -91,8 +96,8 @@ class TopoMap:
         run over it.
         """
         if length is None:
-            length = float(np.linalg.norm(self._positions[end] - self._positions[start]))
-        if not (np.isfinite(length) and length >= 0) or start == end:
+            length = math.dist(self._positions[end].tolist(), self._positions[start].tolist())
+        if not 0 <= length < math.inf or start == end:
             raise InputError(
                 f"edge {self.names[start]!r} - {self.names[end]!r}: expected two nodes and a "
                 f"length of finite metres, found {length}"
