@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.conftest import Exported
-from sterna.edge.int8 import quantise
+from sterna.edge.int8 import NARROWEST, quantise
 from sterna.edge.onnx_files import write_graph
 
 onnx = pytest.importorskip("onnx")
@@ -61,8 +61,11 @@ def test_what_rounding_takes_is_multiplied_too(tmp_path: Path, bias: bool) -> No
     assert twice < once / 50
 
 
-def test_heads_stay_float32(exported: Exported) -> None:
-    graph = onnx.load(exported.folder / "step.int8.onnx").graph
-    left = [node.input[1] for node in graph.node if node.op_type == "MatMul"]
-    assert any("_head." in name for name in left) and any("fusion." in name for name in left)
-    assert not any("visn_output" in name or "att.query" in name for name in left)
+@pytest.mark.parametrize("part", ["text", "panorama", "step"])
+def test_only_narrow_matrices_stay_float32(exported: Exported, part: str) -> None:
+    graph = onnx.load(exported.folder / f"{part}.int8.onnx").graph
+    sizes = {entry.name: tuple(entry.dims) for entry in graph.initializer}
+    products = [node for node in graph.node if node.op_type in ("MatMul", "Gemm")]
+    left = [sizes[node.input[1]] for node in products if node.input[1] in sizes]
+    assert all(min(size) < NARROWEST for size in left) and (left or part == "text")
+    assert any(node.op_type == "MatMulInteger" for node in graph.node)

@@ -136,7 +136,7 @@ class StepGraph(nn.Module):
         bias = None
         if self.nodes.sprel_linear is not None:
             bias = self.nodes.bias(torch.ones(1, 1, dtype=torch.bool), distances[None])[0]
-        words = memory.flatten(0, 3).split(memory.shape[3])
+        words = torch.split(memory.flatten(0, 3), memory.shape[3])
         half = len(words) // 2
         spots = _cross(self.local.encoder, x[0], None, words[:half], near)
         places = _cross(self.nodes.encoder, y[0], bias, words[half:], choices)
@@ -180,7 +180,7 @@ def _attend(
         parts = (maps.query, maps.key, maps.value)
         joined = linear(x, [m.weight for m in parts], [m.bias for m in parts])
         apart = joined.view(tokens, 3 * maps.heads, -1).transpose(0, 1)
-        query, key, value = apart.split(maps.heads)
+        query, key, value = torch.split(apart, maps.heads)
     else:
         query, (key, value) = maps.query(x).view(tokens, maps.heads, -1).transpose(0, 1), context
     if keep is not None:

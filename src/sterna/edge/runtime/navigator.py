@@ -262,7 +262,8 @@ class Navigator:
 
     def _reached(self) -> NDArray[np.bool_]:
         """Say which nodes a known way leads to; not all, where the robot was carried somewhere."""
-        return np.isfinite(self.map.distances[self._here])
+        reached: NDArray[np.bool_] = np.isfinite(self.map.distances[self._here])
+        return reached
 
     def _best_stop(self) -> int:
         """Return the visited node where STOP was likeliest at its last visit, the first on ties."""

@@ -24,7 +24,7 @@ def place_of(name: str, position: ArrayLike) -> tuple[float, float, float]:
     """Return a position in metres; `InputError` unless it is three finite numbers."""
     given = position.tolist() if isinstance(position, np.ndarray) else position
     try:
-        x, y, z = map(float, given)  # type: ignore[arg-type, union-attr]
+        x, y, z = map(float, given)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         x = y = z = math.nan
     if not math.isfinite(x + y + z):
