@@ -8,7 +8,9 @@ answer, and `--fuzz` damaged bodies are posted. Every sound answer is compared w
 alone, from a table of walks worked out before.
 
 Reports p50, p95, p99 of requests (client side, milliseconds), answers by status, wrong answers, and
-the service's resident memory at intervals; `flat` compares the last quarter with the second.
+the service's resident memory at intervals; `flat` compares the last quarter with the second. All
+robots arrive at once: `opened` are the ranks of what was sent after that crowd, from twice the
+longest pause on. A shorter `--pause` asks for more than two cores answer.
 
 Usage: python benchmarks/serve.py [--folder DIR] [--sessions 1000] [--requests 50000] [--json]
 """
@@ -93,7 +95,7 @@ class Load:
         self.url, self.walks, self.options = url, walks, options
         self.port = int(url.rsplit(":", 1)[1])
         self.left = options.requests
-        self.seconds: list[float] = []
+        self.sent: list[tuple[float, float]] = []  # when, and how long until the answer
         self.statuses: dict[str, Counter[int]] = {}
         self.wrong = self.lost = self.done = 0
         self.most_open = 0
@@ -109,7 +111,7 @@ class Load:
             headers = {"Content-Type": kind}
             async with http.post(self.url + path, data=body, headers=headers) as answer:
                 told = await answer.json()
-            self.seconds.append(time.perf_counter() - begun)
+            self.sent.append((begun, time.perf_counter() - begun))
             self.saw("sound", answer.status)
             if answer.status not in (429, 503):
                 return told
@@ -216,10 +218,11 @@ class Load:
             work += [self.vanish(http, rng) for _ in range(options.vanishing)]
             await asyncio.gather(*work, self.fuzz(http, rng))
             watching.cancel()
-        return self.report(time.perf_counter() - begun)
+        return self.report(begun, time.perf_counter() - begun)
 
-    def report(self, seconds: float) -> dict[str, Any]:
-        ranks = {f"p{p}_ms": 1e3 * float(np.percentile(self.seconds, p)) for p in (50, 95, 99)}
+    def report(self, begun: float, seconds: float) -> dict[str, Any]:
+        when, took = np.array(self.sent).T
+        ranks = _ranks(took) | {"opened": _ranks(took[when > begun + 2 * self.options.pause])}
         sizes = [size for _, size, _ in self.memory]
         quarter = max(1, len(sizes) // 4)
         early, late = np.mean(sizes[quarter : 2 * quarter] or sizes), np.mean(sizes[-quarter:])
@@ -236,6 +239,11 @@ class Load:
             "memory_MB": [[round(t), round(size), done] for t, size, done in self.memory],
             "flat": float(late / early),
         }
+
+
+def _ranks(seconds: Any) -> dict[str, float]:
+    values = seconds if len(seconds) else [0.0]
+    return {f"p{p}_ms": 1e3 * float(np.percentile(values, p)) for p in (50, 95, 99)}
 
 
 def damaged(rng: random.Random, body: bytes) -> bytes:
@@ -312,7 +320,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="requests inferred at once")
     parser.add_argument("--sessions", type=int, default=1000, help="robots at the same time")
     parser.add_argument("--requests", type=int, default=50_000, help="observations posted")
-    parser.add_argument("--pause", type=float, default=1.0, help="longest pause of a robot, s")
+    parser.add_argument("--pause", type=float, default=16.0, help="longest pause of a robot, s")
     parser.add_argument("--slow", type=int, default=20, help="clients that drip")
     parser.add_argument("--vanishing", type=int, default=20, help="clients that hang up")
     parser.add_argument("--fuzz", type=int, default=10_000, help="damaged bodies")
