@@ -148,7 +148,7 @@ def _second(product: str) -> str:
 
 
 def _split_gemms(graph: Any) -> None:
-    """Turn every product with bias (Gemm, B transposed) into MatMul and Add, weights turned."""
+    """Turn every Gemm by a matrix into MatMul, weights turned, and Add if it has a bias."""
     from onnx import helper, numpy_helper
 
     weights = {entry.name: entry for entry in graph.initializer}
@@ -167,9 +167,7 @@ def _split_gemms(graph: Any) -> None:
             if name not in weights:
                 weights[name] = numpy_helper.from_array(turned, name)
             b = name
-        product = (
-            f"{node.output[0]}_product" if bias else node.output[0]
-        )  # a bias of zeros is left out
+        product = f"{node.output[0]}_product" if bias else node.output[0]
         nodes.append(helper.make_node("MatMul", [a, b], [product], f"{node.name}_product"))
         if bias:
             nodes.append(helper.make_node("Add", [product, *bias], list(node.output), node.name))
