@@ -14,15 +14,13 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sterna.envs.graph_env import OBJECT
-from sterna.models.attention import raw_scores
+from sterna.models.attention import fused
 from sterna.models.cross import CrossLayer, CrossStack
 from sterna.models.duet import DUET, fuse
 from sterna.models.layers import Attention, KeyValue
-from sterna.models.linear import linear
 from sterna.models.ragged import Ragged
 from sterna.models.text import image_type
 
@@ -177,19 +175,13 @@ def _attend(
     """`Attention.forward` for one row: x [Q, D], `context` [H, L, E], `bias` [H or 1, Q, Q]."""
     maps, tokens = block.projections, len(x)
     if context is None:
-        parts = (maps.query, maps.key, maps.value)
-        joined = linear(x, [m.weight for m in parts], [m.bias for m in parts])
-        apart = joined.view(tokens, 3 * maps.heads, -1).transpose(0, 1)
+        apart = maps.joined(x).view(tokens, 3 * maps.heads, -1).transpose(0, 1)
         query, key, value = torch.split(apart, maps.heads)
     else:
         query, (key, value) = maps.query(x).view(tokens, maps.heads, -1).transpose(0, 1), context
     if keep is not None:
         query, x = query.index_select(1, keep), x.index_select(0, keep)
         bias = None if bias is None else bias.index_select(1, keep)
-    if torch.compiler.is_exporting():  # the exporter turns the fused call into twice the operators
-        scores = raw_scores(query, key)
-        mixed = (scores if bias is None else scores + bias).softmax(-1) @ value
-    else:
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    mixed = fused(query, key, value, bias)
     out: Tensor = block.output(mixed.transpose(0, 1).flatten(1), x)
     return out

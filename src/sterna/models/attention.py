@@ -56,10 +56,20 @@ def attend(
         )
         return merge_heads(context), scores if details else None
     scores = raw_scores(query, key) if details else None
-    if torch.compiler.is_exporting():  # the exporter turns the fused call into twice the operators
-        return merge_heads((raw_scores(query, key) + bias).softmax(-1) @ value), scores
-    context = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    return merge_heads(context), scores
+    return merge_heads(fused(query, key, value, bias, dropout)), scores
+
+
+def fused(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float = 0.0
+) -> Tensor:
+    """Attention of [..., Q, E] to [..., K, E] by one fused call, without scores.
+
+    An exporter gets the formula: it would turn the call into twice the operators.
+    """
+    if torch.compiler.is_exporting():
+        scores = raw_scores(query, key)
+        return (scores if bias is None else scores + bias).softmax(-1) @ value
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
 
 
 def _flat(x: Tensor) -> Tensor:

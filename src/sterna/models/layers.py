@@ -66,9 +66,13 @@ class Projections(nn.Module):
 
         With `ragged` the tokens are [N, D].
         """
-        maps = (self.query, self.key, self.value)
-        joined = linear(x, [m.weight for m in maps], [m.bias for m in maps])
+        joined = self.joined(x)
         return split_packed(joined if ragged is None else ragged.place(joined), self.heads)
+
+    def joined(self, x: Tensor) -> Tensor:
+        """Return queries, keys and values of tokens [..., D] side by side, [..., 3 D]."""
+        maps = (self.query, self.key, self.value)
+        return linear(x, [m.weight for m in maps], [m.bias for m in maps])
 
     def keys_values(self, context: Tensor) -> KeyValue:
         """Return keys and values [R, H, K, E] of context tokens [R, K, D]."""
