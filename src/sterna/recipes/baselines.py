@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sterna.data.episodes import Episode
+from sterna.envs.graph_env import Panoramas
 from sterna.metrics import Prediction
 from sterna.models.topomap import MapRows, TopoMap
 from sterna.world.geometry import Ints
@@ -59,6 +61,36 @@ def far_walk(episode: Episode, graph: NavGraph, seed: int = 0) -> Prediction:
     path = paths[int(rng.integers(len(paths)))]
     names = tuple(graph.viewpoints[node] for node in path)
     return Prediction(instr_id=episode.instr_id, hops=tuple((name,) for name in names))
+
+
+def with_guesses(
+    predictions: Sequence[Prediction],
+    episodes: Sequence[Episode],
+    panoramas: Panoramas,
+    seed: int = 0,
+) -> list[Prediction]:
+    """Answer each episode's walk with a random object in sight of its end: chance in grounding.
+
+    None where nothing is in sight, or in a world without objects. The draw depends on the seed and
+    the episode's id.
+    """
+    ends = [
+        panoramas.atlas.node(episode.scan, walk.hops[-1][-1])
+        for episode, walk in zip(episodes, predictions, strict=True)
+    ]
+    return [
+        replace(walk, object_id=_guess(panoramas, end, walk.instr_id, seed))
+        for walk, end in zip(predictions, ends, strict=True)
+    ]
+
+
+def _guess(panoramas: Panoramas, node: int, instr_id: str, seed: int) -> int | None:
+    if panoramas.object_size is None:
+        return None
+    ids = panoramas.object_ids[node]
+    ids = ids[ids >= 0]
+    rng = np.random.default_rng([seed, int.from_bytes(instr_id.encode()[-7:], "little")])
+    return int(rng.choice(ids)) if len(ids) else None
 
 
 def _far(graph: NavGraph, start: int) -> Ints:

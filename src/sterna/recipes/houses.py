@@ -19,7 +19,8 @@ from sterna.recipes.config import (
     StartConfig,
     TrainConfig,
 )
-from sterna.recipes.makehouses import FEATURES, SPECIAL, VOCABULARY
+from sterna.recipes.makehouses import FEATURES, OBJECTS, SPECIAL, VOCABULARY
+from sterna.recipes.reverie import on_reverie
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.pretrain.masking import MaskingConfig
@@ -41,6 +42,7 @@ _MODEL = DuetConfig(
     dropout=0.0,
     feature_dropout=0.1,
 )
+_ERRANDS = DataConfig(task="reverie", views=FEATURES, objects=OBJECTS)
 _LOOP = LoopConfig(
     iterations=700,
     batch_size=16,
@@ -91,6 +93,16 @@ def house_student() -> DistillRun:
     )
 
 
+def house_errand_teacher() -> TrainConfig:
+    """The same teacher on errands: REVERIE's kind, with the thing to be found."""
+    return on_reverie(house_teacher(), _ERRANDS)
+
+
+def house_errand_student() -> DistillRun:
+    """The student of `house-errand-teacher`; weight 0 trains it alone."""
+    return on_reverie(house_student(), _ERRANDS)
+
+
 def house_pretraining() -> PretrainRun:
     """The house teacher's pre-training: masked words and single actions."""
     base = house_teacher()
@@ -122,7 +134,7 @@ def house_stage1() -> Stage1Run:
     return Stage1Run(**vars(base) | {"model": sizes}, distill=Stage1Config(normalise=True))
 
 
-TRAINING = {"house-teacher": house_teacher}
-DISTILLING = {"house-student": house_student}
+TRAINING = {"house-teacher": house_teacher, "house-errand-teacher": house_errand_teacher}
+DISTILLING = {"house-student": house_student, "house-errand-student": house_errand_student}
 PRETRAINING = {"house-teacher": house_pretraining}
 STAGE1 = {"house-student": house_stage1}

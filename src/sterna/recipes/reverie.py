@@ -65,25 +65,25 @@ def minivln_autovln() -> DistillRun:
 
 def text_teacher() -> TrainConfig:
     """The teacher of two CPU cores on REVERIE: text observations and names of objects."""
-    return _on_reverie(r2r.text_teacher(), _TEXT)
+    return on_reverie(r2r.text_teacher(), _TEXT)
 
 
 def text_student() -> DistillRun:
     """The student of `text-reverie-teacher`, 12% of its parameters; weight 0 trains it alone."""
-    return _on_reverie(r2r.text_student(), _TEXT)
+    return on_reverie(r2r.text_student(), _TEXT)
 
 
 def toy_teacher() -> TrainConfig:
     """A small teacher on generated houses with objects, in half a minute."""
-    return _on_reverie(r2r.toy_teacher(), _TOY)
+    return on_reverie(r2r.toy_teacher(), _TOY)
 
 
 def toy_student() -> DistillRun:
     """The student of `toy-reverie-teacher`; weight 0 trains it alone."""
-    return _on_reverie(r2r.toy_student(), _TOY)
+    return on_reverie(r2r.toy_student(), _TOY)
 
 
-def _on_reverie(base: Run, data: DataConfig) -> Run:
+def on_reverie(base: Run, data: DataConfig) -> Run:
     """Turn an R2R recipe into one of REVERIE: its goals, its objects, its scores."""
     imitation = replace(base.imitation, demonstrate="expert", multi_endpoints=True)
     loop = replace(base.loop, select_by="SPL+RGSPL")

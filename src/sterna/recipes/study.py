@@ -19,7 +19,7 @@ from typing import Any, Literal
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import Result, read_result, score_predictions, write_result
-from sterna.recipes.baselines import RandomPolicy, far_walk
+from sterna.recipes.baselines import RandomPolicy, far_walk, with_guesses
 from sterna.recipes.config import DataConfig, PretrainRun, TrainConfig
 from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pretraining import pretrain
@@ -292,10 +292,12 @@ def _claim(name: str, out: Path) -> Iterator[bool]:
 
 def _untrained(folder: str, world: World, split: str, file: Path) -> Result:
     episodes, connectivity = world.episodes(split), world.layout.connectivity
+    panoramas = world.panoramas(episodes)
     if folder == RANDOM:
-        predictions = predict(RandomPolicy(), world.panoramas(episodes), episodes)
+        predictions = predict(RandomPolicy(), panoramas, episodes)
     else:
         predictions = [far_walk(e, load_graph(connectivity, e.scan)) for e in episodes]
+    predictions = with_guesses(predictions, episodes, panoramas)
     result = score_predictions(predictions, episodes, connectivity, protocol_of(world.config))
     result = replace(result, seed=0)
     write_result(file, result)

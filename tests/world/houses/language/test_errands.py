@@ -74,7 +74,7 @@ def test_the_same_every_time() -> None:
         make_errands(house_map(2), 0)
 
 
-DIGEST, BOXES = "1cfeaa95f0292d09", "84dcb7e1dc7e2e97"
+DIGEST, BOXES = "1cfeaa95f0292d09", "f9c158f6a64eaa00"
 
 
 def test_headings_are_twelfths() -> None:
@@ -109,6 +109,12 @@ def test_boxes_hold_what_is_seen() -> None:
                 tight += wide * tall > 0.5 * w * h
                 checked += 1
     assert checked >= 20 and tight >= 0.7 * checked
+
+
+def test_every_goal_has_its_thing_in_a_box() -> None:
+    own = house_map(36)  # has a bottle of soap that is seen, but too small for a box
+    for episode in make_errands(own, 30):
+        assert all(object_boxes(own, goal)[episode.thing] for goal in episode.goals)
 
 
 def test_boxes_lie_in_the_picture() -> None:

@@ -80,17 +80,24 @@ def check_errand(house: HouseMap, errand: Errand, thing: int) -> list[str]:
 
 def goals(house: HouseMap, thing: int) -> list[int]:
     """Return the viewpoints that have a thing in sight within 3 m."""
-    return [node for node in range(len(house.graph)) if thing in near_things(house)[node]]
+    return [node for node, shown in enumerate(_shown(house)) if thing in shown]
 
 
 def near_things(house: HouseMap) -> list[list[int]]:
-    """Return the things that each viewpoint has in sight within 3 m."""
-    if "near" not in house.cache:
+    """Return the things that each viewpoint has in sight within 3 m, large enough for a box."""
+    return [list(shown) for shown in _shown(house)]
+
+
+def _shown(house: HouseMap) -> list[dict[int, list[ViewBox]]]:
+    """Return the boxes of the things near each viewpoint, by row of the thing."""
+    if "boxes" not in house.cache:
         extents = np.array([_extent(house, thing.id) for thing in house.house.things])
         close = distances(house.graph.positions, extents) <= REACH
         close &= house.seen[:, : len(extents)]
-        house.cache["near"] = [np.flatnonzero(row).tolist() for row in close]
-    found: list[list[int]] = house.cache["near"]
+        house.cache["boxes"] = [
+            _boxes(house, node, np.flatnonzero(row).tolist()) for node, row in enumerate(close)
+        ]
+    found: list[dict[int, list[ViewBox]]] = house.cache["boxes"]
     return found
 
 
@@ -103,20 +110,24 @@ def object_boxes(house: HouseMap, node: int) -> dict[int, list[ViewBox]]:
     """Return, for each thing in sight within 3 m of a viewpoint, (view, (x, y, width, height)).
 
     Views 0-35 and pixels of 640 x 480, as REVERIE's box files. Parts that other things cover count
-    as long as the thing as a whole is in sight.
+    as long as the thing as a whole is in sight; things smaller than 6 pixels in every view do not.
     """
-    things = [house.house.things[row] for row in near_things(house)[node]]
-    if not things:
+    return {house.house.things[row].id: seen for row, seen in _shown(house)[node].items()}
+
+
+def _boxes(house: HouseMap, node: int, rows: list[int]) -> dict[int, list[ViewBox]]:
+    if not rows:
         return {}
+    things = [house.house.things[row] for row in rows]
     boxes = [house.house.boxes[thing.first : thing.last] for thing in things]
     first = np.cumsum([0, *map(len, boxes[:-1])])
     every = np.concatenate(boxes).astype(np.float64).round(3)
     shown = view_boxes(house.graph.positions[node], every, first)
-    out: dict[int, list[ViewBox]] = {thing.id: [] for thing in things}
+    out: dict[int, list[ViewBox]] = {row: [] for row in rows}
     for view, t in np.argwhere(shown[..., 2] > 0).tolist():
         x, y, width, height = shown[view, t].tolist()
-        out[things[t].id].append((view, (x, y, width, height)))
-    return out
+        out[rows[t]].append((view, (x, y, width, height)))
+    return {row: seen for row, seen in out.items() if seen}
 
 
 def describe_errand(house: HouseMap, thing: int, dice: Dice, tries: int = 4) -> Errand | None:
