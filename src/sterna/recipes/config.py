@@ -78,6 +78,9 @@ class StartConfig:
     begins with the same reduction, so that words and captions agree from the start."""
     aligned: bool = False
     """Cross-attention keys begin equal to queries: attention starts as similarity."""
+    still: bool = False
+    """What layers add to their input begins as zero: deep stacks start as if they were not there
+    (zero-initialised residual branches; Goyal et al., 2017)."""
     spread: float | None = None
     """Standard deviation of random weights; None: 0.02 as BERT, 0: one over root of width."""
     from_teacher: bool = False

@@ -29,9 +29,9 @@ from sterna.train.schedule import OptimizerConfig
 from sterna.world.houses.words import SIZE
 
 _MODEL = DuetConfig(
-    hidden_size=128,
+    hidden_size=72,
     heads=4,
-    ffn_size=256,
+    ffn_size=160,
     language_layers=1,
     panorama_layers=1,
     cross_layers=1,
@@ -44,19 +44,19 @@ _MODEL = DuetConfig(
 )
 _ERRANDS = DataConfig(task="reverie", views=FEATURES, objects=OBJECTS)
 _LOOP = LoopConfig(
-    iterations=700,
+    iterations=2200,
     batch_size=16,
     demonstrations=8,
-    warm_start=350,
+    warm_start=700,
     replay=1,
     length_window=8,
-    eval_every=175,
-    save_every=100,
+    eval_every=550,
+    save_every=200,
     select_by="SR+SPL",
 )
 _OPTIMIZER = OptimizerConfig(
     kind="muon",
-    learning_rate=3e-3,
+    learning_rate=5e-3,
     warmup=20,
     schedule="cosine",
     betas=(0.9, 0.98),
@@ -70,8 +70,8 @@ def house_teacher() -> TrainConfig:
     return TrainConfig(
         model=_MODEL,
         data=DataConfig(views=FEATURES),
-        start=StartConfig(word_table=True, aligned=True, spread=0.0),
-        imitation=ImitationConfig(max_steps=10, branches=1.0),
+        start=StartConfig(word_table=True, aligned=True, spread=0.0, still=True),
+        imitation=ImitationConfig(max_steps=10, branches=1.0, buckets=2),
         loop=_LOOP,
         optimizer=_OPTIMIZER,
         select=_SELECT,
@@ -82,12 +82,12 @@ def house_student() -> DistillRun:
     """The student of `house-teacher`, an eighth of its size; weight 0 trains it alone."""
     base = house_teacher()
     return DistillRun(
-        model=replace(_MODEL, hidden_size=36, ffn_size=96),
+        model=replace(_MODEL, hidden_size=20, ffn_size=36),
         data=base.data,
         start=base.start,
         imitation=base.imitation,
-        loop=base.loop,
-        optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
+        loop=replace(_LOOP, iterations=1400, warm_start=400, eval_every=350),
+        optimizer=replace(_OPTIMIZER, learning_rate=1e-2),
         select=_SELECT,
         distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
     )

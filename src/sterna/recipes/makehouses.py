@@ -102,9 +102,11 @@ class HousesConfig:
     """What looks at the views: ours (trained on the training houses, about a minute), oracle (reads
     masks; an upper bound, not an agent), the folder of a trained one, or a model of transformers by
     name."""
+    pictures: int = 500
+    """Pictures of each of at most 60 training houses that our encoder learns from."""
 
     def __post_init__(self) -> None:
-        for name in (*_COUNTS, "train", "val_unseen"):
+        for name in (*_COUNTS, "train", "val_unseen", "pictures"):
             if getattr(self, name) < 1:
                 raise InputError(f"houses: {name} is at least 1, found {getattr(self, name)}")
         if self.views not in VIEWS_OF:
@@ -217,7 +219,9 @@ def prepare_encoder(config: HousesConfig, out: Path) -> None:
     Nothing is done twice, and nothing for an encoder that is there already.
     """
     last = config.seed + min(config.train, ENCODER_HOUSES)
-    settings = EncoderConfig(seeds=(config.seed, last), held_out=HELD_OUT)
+    settings = EncoderConfig(
+        seeds=(config.seed, last), held_out=HELD_OUT, views=config.pictures
+    )
     folder = out / ENCODER
     if config.encoder == OURS and not (folder / "config.json").is_file():
         train_encoder(settings, folder)

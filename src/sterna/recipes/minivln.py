@@ -57,16 +57,18 @@ def _longer(recipe: Callable[[], Stage1Run]) -> Callable[[], Stage1Run]:
     return make
 
 
-def _student_after(recipe: Callable[[], DistillRun]) -> Callable[[], DistillRun]:
+def _student_after(
+    recipe: Callable[[], DistillRun], iterations: int = 3000, *, objects: bool = False
+) -> Callable[[], DistillRun]:
     """Return a student's recipe for after pre-training: half the rate, no first lessons."""
 
     def make() -> DistillRun:
         base = recipe()
         return replace(
             base,
-            loop=replace(base.loop, iterations=3000, warm_start=100, eval_every=1000),
+            loop=replace(base.loop, iterations=iterations, warm_start=100, eval_every=1000),
             optimizer=replace(base.optimizer, learning_rate=5e-4),
-            distill=replace(base.distill, lessons=0, fit_maps=True),
+            distill=replace(base.distill, lessons=0, fit_maps=True, objects=objects),
         )
 
     return make
@@ -95,7 +97,7 @@ SCALES = {
         pretrained=reverie.text_pretraining,
         teacher=_after(reverie.text_teacher),
         stage1=_longer(reverie.text_stage1),
-        stage2=_student_after(reverie.text_student),
+        stage2=_student_after(reverie.text_student, 6000, objects=True),
     ),
     "houses": Scale(
         pretrained=houses.house_pretraining,

@@ -39,6 +39,7 @@ HOUSES = HousesConfig(
     unseen_errands=1,
     continuous=False,
     views="level",
+    pictures=300,
 )
 NAME = "quickstart"
 

@@ -37,6 +37,8 @@ def begin(config: DuetConfig, start: StartConfig, seed: int, world: World) -> DU
         _see_captions(model, torch.eye(config.hidden_size))
     if start.aligned:
         _align(model)
+    if start.still:
+        _still(model)
     return model
 
 
@@ -145,3 +147,12 @@ def _align(model: DUET) -> None:
             nn.init.normal_(query, std=model.config.hidden_size**-0.5)
             with torch.no_grad():
                 weights[name.replace("att.query", "att.key")].copy_(query)
+
+
+def _still(model: DUET) -> None:
+    """Begin every residual branch at zero, so that layers pass on what they are given."""
+    ends = ("output.dense.weight", "out_proj.weight", "linear2.weight")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(ends):
+                parameter.zero_()
