@@ -18,6 +18,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   eval         walk a split with a saved policy and score it
+  eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
+  habitat serve  the script that runs inside Habitat's environment, or houses in its place
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
   serve        answer robots over HTTP with an exported policy, without torch
   bench        `bench latency`: time policies and exports here, with memory, sizes, FLOPs
@@ -41,6 +43,7 @@ COMMANDS = {
     "distil": "training:distil",
     "distill": "training:distil",
     "eval": "scoring:evaluate",
+    "habitat serve": "continuous:habitat",
     "export": "edge:export",
     "serve": "serving:serve",
     "bench latency": "bench:latency",

@@ -202,7 +202,9 @@ def _check_instruction(entry: Entry, where: str) -> None:
     language = text.get("language")
     check_field(text, "language", inner, language is None or is_strings([language]), "a text")
     name = text.get("instruction_id")
-    check_field(text, "instruction_id", inner, name is None or is_name(name) or is_whole(name), "id")
+    check_field(
+        text, "instruction_id", inner, name is None or is_name(name) or is_whole(name), "id"
+    )
 
 
 def _check_goals(entry: Entry, where: str) -> None:

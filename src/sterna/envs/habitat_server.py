@@ -230,9 +230,9 @@ class HabitatWorld(World):
         """As `World.snap`; a start on the mesh keeps its place, as in VLN-CE's evaluation."""
         out = np.array(points, dtype=np.float64)
         for i in np.flatnonzero(~self.navigable(points)):
-            out[i] = np.array(self.finder.snap_point(self._point(points[i])), dtype=np.float64)
-        if not np.isfinite(out).all():
-            raise Refused("habitat-sim can draw a point to no place of its navmesh")
+            place = np.array(self.finder.snap_point(self._point(points[i])), dtype=np.float64)
+            # Where nothing is near the point stays, and no way will lead to it.
+            out[i] = place if np.isfinite(place).all() else out[i]
         return out
 
     def navigable(self, points: Any) -> Any:
@@ -462,7 +462,11 @@ def _check_same(have: Settings, want: Settings) -> None:
 
 def _scene(value: Any) -> str:
     parts = value.split("/") if isinstance(value, str) else [".."]
-    if len(str(value)) > 300 or ".." in parts or not re.match(r"[A-Za-z0-9_][\w./ -]*$", str(value)):
+    if (
+        len(str(value)) > 300
+        or ".." in parts
+        or not re.match(r"[A-Za-z0-9_][\w./ -]*$", str(value))
+    ):
         raise Refused("scene: expected a path such as mp3d/<scan>/<scan>.glb")
     return str(value)
 

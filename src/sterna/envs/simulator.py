@@ -92,7 +92,7 @@ class Simulator:
             body = {"wire": WIRE, "settings": agreed, "scene": scene, "ask": list(questions)}
             try:
                 return self._answers(self._exchange("POST", "/ask", body), len(questions))
-            except _UnknownSettings:  # the server was started anew
+            except _SettingsError:  # the server was started anew
                 self._agreed = None
                 if fresh:
                     raise
@@ -149,7 +149,7 @@ class Simulator:
         except (ValueError, TypeError, KeyError):
             raise self._error("this is no simulator server; check the address") from None
         if kind == "settings":
-            raise _UnknownSettings(f"simulator at {self.url}: {text}")
+            raise _SettingsError(f"simulator at {self.url}: {text}")
         if kind == "ending":
             raise ConnectionError(text)
         if kind == "fault":
@@ -181,7 +181,7 @@ class Simulator:
         return found
 
 
-class _UnknownSettings(InputError):
+class _SettingsError(InputError):
     """The server does not know the settings that were agreed on."""
 
 
