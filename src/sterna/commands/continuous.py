@@ -197,6 +197,6 @@ def _serve_houses(args: Habitat) -> int:
     try:
         token = os.environ.get(TOKEN) or None
         server.serve(HouseAnswers(backend, fixed), args.host, args.port, token, ready)
-    except server.Refused as error:
+    except server.RefusedError as error:
         raise InputError(str(error)) from None
     return 0

@@ -114,7 +114,7 @@ def _summary(result: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Common):
-    """Score any trajectory file: leaderboard submissions, DUET's hops, NaviLLM's records, tracks."""
+    """Score any trajectory file: leaderboard submissions, NaviLLM's records, tracks."""
 
     file: tyro.conf.Positional[Path]
     """The file (JSON, may be gzipped)."""

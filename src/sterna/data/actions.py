@@ -22,10 +22,10 @@ _KNOWN = frozenset(int(action) for action in Action)
 def read_actions(path: str | os.PathLike[str]) -> dict[str, Ints]:
     """Read the actions of each episode id from a JSON file, plain or gzipped.
 
-    Three shapes are known: a file of tracks (``.jsonl``, `sterna.data.tracks`), an object {episode id: {"actions": [...]}}, as a ``_gt`` file of VLN-CE
-    (whatever else it holds is not looked at), and a list of {"instr_id" or "episode_id": ...,
-    "actions": [...]}. Actions are 0 stop, 1 forward, 2 left, 3 right. `InputError` names the file
-    and the episode.
+    Three shapes are known: a file of tracks (``.jsonl``, `sterna.data.tracks`); an object
+    {episode id: {"actions": [...]}}, as a ``_gt`` file of VLN-CE (whatever else it holds is not
+    looked at); a list of {"instr_id" or "episode_id": ..., "actions": [...]}. Actions are 0 stop,
+    1 forward, 2 left, 3 right. `InputError` names the file and the episode.
     """
     found: dict[str, Ints] = {}
     if find_file(path).name.removesuffix(".gz").endswith(".jsonl"):

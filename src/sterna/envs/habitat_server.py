@@ -48,7 +48,8 @@ MAX_QUESTIONS, MAX_POINTS = 64, 65536
 MAX_CONNECTIONS, MAX_SETTINGS = 256, 16
 READ_SECONDS, IDLE_SECONDS = 30.0, 900.0
 SENSORS = ("rgb", "depth")
-_SETTINGS = {  # name: (type, least, most); cameras and body as in sterna's protocols
+# name: (type, least, most); cameras and body as in sterna's protocols
+_SETTINGS: Dict[str, Tuple[Callable[[Any], Any], float, float]] = {
     "camera_width": (int, 1, 4096),
     "camera_height": (int, 1, 4096),
     "camera_hfov": (float, 1.0, 179.0),
@@ -61,7 +62,7 @@ _SETTINGS = {  # name: (type, least, most); cameras and body as in sterna's prot
 Settings = Dict[str, Any]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A question that cannot be answered; `kind` says to the client what to make of it."""
 
     def __init__(self, text: str, kind: str = "input", status: int = 400) -> None:
@@ -121,7 +122,7 @@ class Backend:
         return {"python": sys.version.split()[0], "numpy": np.__version__}
 
     def open(self, scene: str, settings: Settings) -> World:
-        """Open a scene; `Refused` if there is none of that name."""
+        """Open a scene; `RefusedError` if there is none of that name."""
         raise NotImplementedError
 
 
@@ -135,7 +136,7 @@ class HabitatBackend(Backend):
             raise SystemExit(
                 "habitat server: no habitat-sim in this Python ({}); run it in the environment "
                 "where habitat-sim is installed, or try --backend plane".format(error)
-            )
+            ) from None
         self.sim: Any = habitat_sim
         self.scenes, self.gpu, self.keep, self.navmesh = scenes, gpu, keep, navmesh
         self.name = "habitat-sim"
@@ -154,9 +155,9 @@ class HabitatBackend(Backend):
         root = os.path.realpath(self.scenes)
         path = os.path.realpath(os.path.join(root, scene))
         if not path.startswith(root + os.sep):
-            raise Refused("scene {!r} lies outside of the folder of scenes".format(scene[:80]))
+            raise RefusedError("scene {!r} lies outside of the folder of scenes".format(scene[:80]))
         if not os.path.isfile(path):
-            raise Refused("no scene {!r} under --scenes {}".format(scene[:80], self.scenes))
+            raise RefusedError("no scene {!r} under --scenes {}".format(scene[:80], self.scenes))
         return path
 
 
@@ -180,7 +181,7 @@ class HabitatWorld(World):
         if navmesh == "recompute":
             self._recompute()
         if not self.finder.is_loaded:
-            raise Refused("scene {}: habitat-sim found and made no navmesh".format(file))
+            raise RefusedError("scene {}: habitat-sim found and made no navmesh".format(file))
         self._check_navmesh(navmesh)
         self._seen: Tuple[Any, Dict[str, Any]] = (None, {})
 
@@ -213,7 +214,7 @@ class HabitatWorld(World):
         for part in ("agent_radius", "agent_height"):
             have, want = getattr(made, part), self.settings[part]
             if abs(have - want) > 1e-3:
-                raise Refused(
+                raise RefusedError(
                     "the navmesh was made for {} {:.3f} m, asked was {:.3f} m; start the server "
                     "with --navmesh recompute (or --navmesh file to take it as it is)".format(
                         part, have, want
@@ -334,7 +335,7 @@ class PlaneWorld(World):
 
     def topdown(self, height: float, metres_per_pixel: float) -> Tuple[Any, float, float]:
         """Twenty metres around the origin."""
-        side = int(math.ceil(40 / metres_per_pixel))
+        side = math.ceil(40 / metres_per_pixel)
         return np.ones((side, side), bool), -20.0, -20.0
 
     def look(self, eyes: Any, yaws: Any, sensor: str) -> Any:
@@ -345,7 +346,7 @@ class PlaneWorld(World):
         down = (np.arange(height) * 2 + 1 - height) * reach
         with np.errstate(divide="ignore"):
             far = np.where(down > 0, 1.0 / np.maximum(down, 1e-9), np.inf)
-        rows = np.asarray(eyes)[:, 1:2] * far[None]
+        rows = np.maximum(np.asarray(eyes)[:, 1:2], 1e-3) * far[None]
         depth = np.repeat(rows[:, :, None], width, axis=2).astype(np.float32)
         if sensor == "depth":
             return depth
@@ -362,23 +363,25 @@ def _forward(yaw: float) -> Any:
 
 
 def check_settings(given: Any) -> Settings:
-    """Return settings with all fields in their types; `Refused` names a wrong one."""
+    """Return settings with all fields in their types; `RefusedError` names a wrong one."""
     if not isinstance(given, dict):
-        raise Refused("settings: expected an object")
+        raise RefusedError("settings: expected an object")
     out: Settings = {}
     for name, (kind, least, most) in _SETTINGS.items():
-        value = given.get(name)
+        value: Any = given.get(name)
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not good or not least <= value <= most or kind(value) != value:
-            raise Refused("settings: {} must be a number from {} to {}".format(name, least, most))
+            raise RefusedError(
+                "settings: {} must be a number from {} to {}".format(name, least, most)
+            )
         out[name] = kind(value)
     sensors = given.get("sensors")
     if not isinstance(sensors, list) or any(name not in SENSORS for name in sensors):
-        raise Refused("settings: sensors must be a list of {}".format(" and ".join(SENSORS)))
+        raise RefusedError("settings: sensors must be a list of {}".format(" and ".join(SENSORS)))
     out["sensors"] = sorted(set(sensors))
     unknown = sorted(set(given) - set(out))
     if unknown:
-        raise Refused("settings: unknown {}".format(unknown[:5]))
+        raise RefusedError("settings: unknown {}".format(unknown[:5]))
     return out
 
 
@@ -426,10 +429,10 @@ class Answers:
         """Answer a list of questions about one scene."""
         settings = self.known.get(str(body.get("settings")))
         if settings is None:
-            raise Refused("these settings are not known here", "settings", 409)
+            raise RefusedError("these settings are not known here", "settings", 409)
         questions = body.get("ask")
         if not isinstance(questions, list) or not 0 < len(questions) <= MAX_QUESTIONS:
-            raise Refused("ask: expected a list of 1 to {} questions".format(MAX_QUESTIONS))
+            raise RefusedError("ask: expected a list of 1 to {} questions".format(MAX_QUESTIONS))
         world = self._world(_scene(body.get("scene")), settings)
         answer = _Answer(world, settings)
         for question in questions:
@@ -449,7 +452,7 @@ class Answers:
 def _check_same(have: Settings, want: Settings) -> None:
     for name in _SETTINGS:
         if have[name] != want[name]:
-            raise Refused(
+            raise RefusedError(
                 "this server simulates {} {}, the protocol asks for {}; start it with that "
                 "protocol, or without one".format(name, have[name], want[name]),
                 "protocol",
@@ -457,7 +460,7 @@ def _check_same(have: Settings, want: Settings) -> None:
             )
     missing = sorted(set(want["sensors"]) - set(have["sensors"]))
     if missing:
-        raise Refused("this server has no {} camera".format(missing[0]), "protocol", 409)
+        raise RefusedError("this server has no {} camera".format(missing[0]), "protocol", 409)
 
 
 def _scene(value: Any) -> str:
@@ -467,7 +470,7 @@ def _scene(value: Any) -> str:
         or ".." in parts
         or not re.match(r"[A-Za-z0-9_][\w./ -]*$", str(value))
     ):
-        raise Refused("scene: expected a path such as mp3d/<scan>/<scan>.glb")
+        raise RefusedError("scene: expected a path such as mp3d/<scan>/<scan>.glb")
     return str(value)
 
 
@@ -493,20 +496,20 @@ class _Answer:
         }  # type: Dict[str, Callable[[Dict[str, Any]], Dict[str, Any]]]
         kind = question.get("q") if isinstance(question, dict) else None
         if kind not in kinds:
-            raise Refused("ask: a question is one of {}".format(", ".join(sorted(kinds))))
+            raise RefusedError("ask: a question is one of {}".format(", ".join(sorted(kinds))))
         self.answers.append(kinds[str(kind)](question))
 
     def packed(self) -> bytes:
         """The header and the arrays as bytes."""
         header = json.dumps({"answers": self.answers}, allow_nan=False).encode("utf-8")
-        return b"".join([struct.pack("<I", len(header)), header] + self.blobs)
+        return b"".join([struct.pack("<I", len(header)), header, *self.blobs])
 
     def _points(self, question: Dict[str, Any], name: str = "points") -> Any:
         value = question.get(name)
         if isinstance(value, dict):
             index = value.get("of")
             if type(index) is not int or not 0 <= index < len(self.answers):
-                raise Refused("{}: of must be the number of an earlier answer".format(name))
+                raise RefusedError("{}: of must be the number of an earlier answer".format(name))
             value = self.answers[index].get("points")
         return _numbers(value, name, (None, 3))
 
@@ -521,7 +524,9 @@ class _Answer:
         yaws = _numbers(question.get("yaws"), "yaws", (len(points),))
         distance = float(_numbers(question.get("distance"), "distance", ()))
         if not 0 < distance <= 10 or not isinstance(question.get("sliding"), bool):
-            raise Refused("move: expected distance above 0 and up to 10 m, and sliding true/false")
+            raise RefusedError(
+                "move: expected distance above 0 and up to 10 m, and sliding true/false"
+            )
         ends, met = self.world.move(points, yaws, distance, question["sliding"])
         return {"points": np.asarray(ends).tolist(), "collided": np.asarray(met).tolist()}
 
@@ -539,21 +544,21 @@ class _Answer:
         height = float(_numbers(question.get("height"), "height", ()))
         scale = float(_numbers(question.get("metres_per_pixel"), "metres_per_pixel", ()))
         if not 0.01 <= scale <= 10:
-            raise Refused("topdown: metres_per_pixel must be 0.01 to 10")
+            raise RefusedError("topdown: metres_per_pixel must be 0.01 to 10")
         area, x, z = self.world.topdown(height, scale)
         return {"area": self._array(np.asarray(area).astype(np.uint8), "raw"), "x": x, "z": z}
 
     def _look(self, question: Dict[str, Any]) -> Dict[str, Any]:
         sensor, coding = question.get("sensor"), question.get("coding", "raw")
         if sensor not in self.settings["sensors"]:
-            raise Refused("look: these settings have no sensor {!r}".format(str(sensor)[:20]))
+            raise RefusedError("look: these settings have no sensor {!r}".format(str(sensor)[:20]))
         points = self._points(question)
         yaws = _numbers(question.get("yaws"), "yaws", (len(points),))
         eyes = points + np.array([0.0, float(_numbers(question.get("rise", 0), "rise", ())), 0.0])
         kind = "camera" if sensor == "rgb" else "depth"
         pixels = self.settings[kind + "_width"] * self.settings[kind + "_height"]
         if len(points) * pixels * 4 > MAX_ANSWER:
-            raise Refused("look: so many frames are over {} MB".format(MAX_ANSWER >> 20))
+            raise RefusedError("look: so many frames are over {} MB".format(MAX_ANSWER >> 20))
         frames = np.ascontiguousarray(self.world.look(eyes, yaws, str(sensor)))
         if coding == "raw" or sensor == "depth":
             return {"frames": self._array(frames, "raw")}
@@ -571,7 +576,7 @@ class _Answer:
         self.blobs.append(blob)
         self.size += len(blob)
         if self.size > MAX_ANSWER:
-            raise Refused("the answer is over {} MB; ask for less".format(MAX_ANSWER >> 20))
+            raise RefusedError("the answer is over {} MB; ask for less".format(MAX_ANSWER >> 20))
         return told
 
 
@@ -585,7 +590,9 @@ def _numbers(value: Any, name: str, shape: Tuple[Optional[int], ...]) -> Any:
     )
     if not fits or array.size > 3 * MAX_POINTS or not np.isfinite(array).all():
         wanted = "[{}]".format(", ".join("n" if n is None else str(n) for n in shape))
-        raise Refused("{}: expected finite numbers {}".format(name, wanted if shape else "(one)"))
+        raise RefusedError(
+            "{}: expected finite numbers {}".format(name, wanted if shape else "(one)")
+        )
     return array
 
 
@@ -596,7 +603,7 @@ def _encoded(array: Any, coding: Any) -> bytes:
         return _png(array)
     image = _jpeg()
     if coding != "jpeg" or image is None:
-        raise Refused("coding: expected raw, png or (with Pillow installed here) jpeg")
+        raise RefusedError("coding: expected raw, png or (with Pillow installed here) jpeg")
     out = io.BytesIO()
     image.fromarray(array).save(out, "JPEG", quality=90)
     return out.getvalue()
@@ -649,7 +656,7 @@ class Desk:
         self._jobs.put((job, box, done))
         while not done.wait(1.0):
             if self.ended.is_set():
-                raise Refused("the server is ending", "ending", 503)
+                raise RefusedError("the server is ending", "ending", 503)
         if isinstance(box[0], BaseException):
             raise box[0]
         return box[0]
@@ -688,18 +695,20 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Log nothing: a step is a request."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """GET /about."""
         self._answer(self._get)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """POST /settings, /ask."""
         self._answer(self._post)
 
     def _get(self) -> bytes:
         self._check_caller()
         if self.path != "/about":
-            raise Refused("no such address; there are /about, /settings and /ask", "address", 404)
+            raise RefusedError(
+                "no such address; there are /about, /settings and /ask", "address", 404
+            )
         return json.dumps(self.server.answers.about()).encode("utf-8")
 
     def _post(self) -> bytes:
@@ -711,33 +720,33 @@ class _Handler(BaseHTTPRequestHandler):
             return json.dumps(settled).encode("utf-8")
         if self.path == "/ask":
             return bytes(self.server.desk.do(lambda: answers.ask(body)))
-        raise Refused("no such address; there are /about, /settings and /ask", "address", 404)
+        raise RefusedError("no such address; there are /about, /settings and /ask", "address", 404)
 
     def _check_caller(self) -> None:
         if self.headers.get("Origin") is not None:
-            raise Refused("browsers are not served", "token", 403)
+            raise RefusedError("browsers are not served", "token", 403)
         if self.server.token is None:
             return
         given = (self.headers.get("Authorization") or "").encode("utf-8", "replace")
         if not hmac.compare_digest(given, ("Bearer " + self.server.token).encode("utf-8")):
-            raise Refused("a token is needed, and this is not it", "token", 401)
+            raise RefusedError("a token is needed, and this is not it", "token", 401)
 
     def _body(self) -> Dict[str, Any]:
         length = self.headers.get("Content-Length") or ""
         if not length.isdigit():
             self.close_connection = True
-            raise Refused("Content-Length is missing", "input", 411)
+            raise RefusedError("Content-Length is missing", "input", 411)
         if int(length) > MAX_BODY:
             self.close_connection = True
-            raise Refused("the question is over {} bytes".format(MAX_BODY), "size", 413)
+            raise RefusedError("the question is over {} bytes".format(MAX_BODY), "size", 413)
         raw = self.rfile.read(int(length))
         try:
             body = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            raise Refused("the question is not JSON")
+            raise RefusedError("the question is not JSON") from None
         if not isinstance(body, dict) or body.get("wire") != WIRE:
             found = body.get("wire") if isinstance(body, dict) else None
-            raise Refused(
+            raise RefusedError(
                 "this server speaks version {}, the question is of version {}".format(
                     WIRE, str(found)[:20]
                 ),
@@ -748,7 +757,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, work: Callable[[], bytes]) -> None:
         try:
             status, content = 200, work()
-        except Refused as error:
+        except RefusedError as error:
             status = error.status
             content = json.dumps({"error": str(error), "kind": error.kind}).encode("utf-8")
         except (socket.timeout, ConnectionError):
@@ -810,11 +819,11 @@ class Server(socketserver.ThreadingMixIn, HTTPServer):
 
 
 def check_address(host: str, port: int, token: Optional[str]) -> None:
-    """Raise `Refused` for an address that others can reach without a token."""
+    """Raise `RefusedError` for an address that others can reach without a token."""
     if not 0 <= port < 2**16:
-        raise Refused("--port: expected 0 to 65535, found {}".format(port))
+        raise RefusedError("--port: expected 0 to 65535, found {}".format(port))
     if host not in ("127.0.0.1", "localhost") and not token:
-        raise Refused(
+        raise RefusedError(
             "--host {}: others can reach this address; set STERNA_TOKEN to a secret and give the "
             "same to the client".format(host)
         )
@@ -872,7 +881,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.backend == "plane":
             backend = PlaneBackend()  # type: Backend
         elif not args.scenes or not os.path.isdir(args.scenes):
-            raise Refused("--scenes: expected the folder that holds mp3d/<scan>/<scan>.glb")
+            raise RefusedError("--scenes: expected the folder that holds mp3d/<scan>/<scan>.glb")
         else:
             backend = HabitatBackend(args.scenes, args.gpu, max(1, args.keep), args.navmesh)
 
@@ -880,7 +889,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             print("serving {} on {}; Ctrl-C ends it".format(backend.name, url), flush=True)
 
         serve(Answers(backend, fixed), args.host, args.port, token, ready)
-    except (Refused, OSError, ValueError) as error:
+    except (RefusedError, OSError, ValueError) as error:
         sys.stderr.write("habitat server: {}\n".format(error))
         return 2
     return 0

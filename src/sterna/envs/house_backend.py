@@ -39,7 +39,7 @@ class HouseBackend(server.Backend):
         scan = PurePosixPath(scene).stem
         seed = seed_of(scan)
         if seed is None:
-            raise server.Refused(
+            raise server.RefusedError(
                 f"no house is named {scan[:80]!r}; expected a name such as {scan_of(17)}"
             )
         return HouseWorld(self, seed, settings)
@@ -107,4 +107,4 @@ class HouseAnswers(server.Answers):
         try:
             return super().ask(body)
         except InputError as error:
-            raise server.Refused(str(error)) from None
+            raise server.RefusedError(str(error)) from None
