@@ -49,7 +49,7 @@ def episode(number: int, **changes: object) -> Episode:
 
 
 EPISODES = [episode(number) for number in range(7)]
-SHORT = replace(R2R_CE, name="short", max_steps=60)
+SHORT = replace(R2R_CE, name="short", max_steps=90)
 
 
 class Noting(HouseEnv):
@@ -338,7 +338,7 @@ def broken(poses: dict) -> list[tuple[object, str]]:
     late[first][0]["stop"] = True
     flat = json.loads(json.dumps(poses))
     flat[first][0]["heading"] = "north"
-    long = {**poses, first: poses[first][:1] * 99}
+    long = {**poses, first: poses[first][:1] * 120}
     return [
         ({k: v for k, v in poses.items() if k != first}, "1 of 7 episodes have no walk"),
         ({**poses, "x": poses[first]}, "'x' is no episode"),
@@ -346,7 +346,7 @@ def broken(poses: dict) -> list[tuple[object, str]]:
         (jump, "a step is"),
         (late, "goes on after a stop"),
         (flat, "position, heading, stop"),
-        (long, "98 actions, allowed 60"),
+        (long, "119 actions, allowed 90"),
         ([], "an object of walks"),
     ]
 

@@ -98,8 +98,9 @@ class TrackFile:
         if self.path.is_file() and b"\n" in self.path.read_bytes():
             _cut(self.path)
             found, self.tracks = read_tracks(self.path)
-            _check_same(self.path, found, header)
-            return
+            if self.tracks:
+                _check_same(self.path, found, header)
+                return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(header) + "\n", encoding="utf-8")
 
