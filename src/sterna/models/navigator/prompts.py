@@ -191,4 +191,4 @@ def _short(sample: Asked, wording: Wording) -> str:
     """
     past = IMAGE * len(sample.history)
     did = f" did {_done(sample)}" if wording.previous else ""
-    return f"{_clean(sample.instruction)} seen {past} now {IMAGE}{did} next"
+    return f"{_clean(sample.instruction)} seen{past} now{IMAGE}{did} next"
