@@ -167,17 +167,17 @@ class Processor:
         self,
         prompts: Sequence[str],
         size: Grid,
-        answers: Sequence[str] | None = None,
-        *,
-        device: torch.device | str = "cpu",
+        answers: Sequence[str] | Sequence[Sequence[int]] | None = None,
     ) -> Encoded:
         """Return a batch; `size` are rows and columns of the frames in pixels.
+
+        `answers` are texts, or token ids that are taken as they are (with their end, if any).
 
         Every ``<image>`` of a prompt is an image; the last is the current frame, those before are
         of the history (and smaller, by `ImageConfig.history_pool`).
         """
         questions = [self.question(prompt) for prompt in prompts]
-        told = [self.answer_ids(a) for a in answers] if answers is not None else [[] for _ in prompts]
+        told = [[] for _ in prompts] if answers is None else [self._told(a) for a in answers]
         grids = {
             _PAST: token_grid(*size, self.images, past=True),
             _NOW: token_grid(*size, self.images),
@@ -195,7 +195,7 @@ class Processor:
             if answer:
                 labels[i, -len(answer) :] = answer
         past = np.concatenate([row.past for row in rows])
-        encoded = Encoded(
+        return Encoded(
             ids=torch.from_numpy(ids),
             mask=torch.from_numpy(mask),
             positions=torch.from_numpy(positions),
@@ -206,7 +206,9 @@ class Processor:
             tokens=grids[_NOW],
             answer_length=max(map(len, told)),
         )
-        return encoded.to(device)
+
+    def _told(self, answer: str | Sequence[int]) -> list[int]:
+        return self.answer_ids(answer) if isinstance(answer, str) else list(answer)
 
     def place(self, features: Tensor, encoded: Encoded) -> Tensor:
         """Return the image tokens of a batch, in order, from features [I, T, D] of its images."""

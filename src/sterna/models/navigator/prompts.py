@@ -6,7 +6,7 @@ in the order history (oldest first), current.
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Literal, Protocol, get_args
@@ -107,7 +107,7 @@ class Wording:
         """Return the question of a sample; it holds ``<image>`` once an image."""
         return _short(sample, self) if self.style == "short" else _vln_ego(sample, self)
 
-    def answer(self, actions: Ints) -> str:
+    def answer(self, actions: Sequence[int] | Ints) -> str:
         """Return the text of actions [n]."""
         return answer(actions, self.turn_angle, style=self.style, forward_step=self.forward_step)
 

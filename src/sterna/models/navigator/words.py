@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
+from tokenizers import pre_tokenizers as splits
 
 from sterna.models.navigator.answers import WORDS
 from sterna.models.navigator.processor import Template
@@ -31,14 +32,14 @@ def make_tokenizer(extra: Iterable[str] = ()) -> Tokenizer:
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
+    tokenizer.pre_tokenizer = splits.ByteLevel(add_prefix_space=True, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=_LARGEST,
         min_frequency=1,
         show_progress=False,
         special_tokens=[AddedToken(text, special=True) for text in (PAD, END, IMAGE_TOKEN)],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=sorted(splits.ByteLevel.alphabet()),
     )
     tokenizer.train_from_iterator(_words(extra), trainer)
     return tokenizer
