@@ -162,7 +162,7 @@ def test_words_of_the_grammar_are_one_token_each():
     assert len(made.text_ids(words)) == len(words.split())
     assert len(made.text_ids("forward stop")) == 2
     strange = "Zürich — 東京 🙂 xyzzy"
-    assert made.decode(made.text_ids(strange)) == strange.lower()
+    assert made.decode(made.text_ids(strange)) == strange
     assert make_tokenizer().to_str() == make_tokenizer().to_str()
 
 
@@ -175,5 +175,5 @@ def test_a_processor_is_saved_and_read(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(InputError, match="not a tokenizer"):
         Processor.load(tmp_path, values)
-    with pytest.raises(InputError, match="no token '<.image_pad"):
+    with pytest.raises(InputError, match=r"no token .<.image_pad"):
         Processor(make_tokenizer(), ImageConfig(), TEMPLATES["qwen2_vl"])

@@ -20,18 +20,18 @@ SMALL_TEMPLATE = Template(
     end=END, image=IMAGE_TOKEN, image_start=IMAGE_TOKEN, image_end=IMAGE_TOKEN, pad=PAD
 )
 """Nothing stands around a prompt; images have no marks (`ImageConfig.marks` must be False)."""
-_PROMPT = ("seen", "now", "did", "next", "none")
+_PROMPT = ("seen", "now", "did", "next", "none", "degrees", "cm", "TV", "A", "B", "C", "D")
 _LARGEST = 8192
 
 
 def make_tokenizer(extra: Iterable[str] = ()) -> Tokenizer:
     """Train a tokenizer on the grammar's words, the prompt's, and those of `extra` texts.
 
-    Lower case alone is kept. The same words give the same tokenizer. Every word becomes one token
-    together with the blank before it.
+    The same words give the same tokenizer. Every word, and every word with a capital, becomes one
+    token together with the blank before it.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = splits.ByteLevel(add_prefix_space=True, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -48,8 +48,8 @@ def make_tokenizer(extra: Iterable[str] = ()) -> Tokenizer:
 def _words(extra: Iterable[str]) -> Sequence[str]:
     words = {*vocabulary(), *WORDS.values(), *_PROMPT}
     for text in extra:
-        words.update(text.lower().split())
-    return sorted(words)
+        words.update(text.split())
+    return sorted(words | {word.capitalize() for word in words})
 
 
 def token_texts(tokenizer: Tokenizer) -> list[str]:
