@@ -7,7 +7,7 @@ for record in collect(None, episodes, grounds, film=film, protocol=R2R_CE):
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.data.ego.store import encode
-from sterna.data.ego.writer import N_MAX, Walk
+from sterna.data.ego.writer import N_MAX, EgoWriter, Walk
 from sterna.data.episodes import Episode
 from sterna.data.vlnce import Trajectory
 from sterna.envs.continuous import ContinuousNavEnv, Ground
@@ -30,7 +30,7 @@ from sterna.world.houses.dice import Dice
 from sterna.world.space import Bools
 
 _PARTS = 1_000_000  # chances are whole numbers of so many
-_ASTRAY = 0.5  # metres a replay may end from where its file says
+ARRIVED = 1.0  # metres from the end of its route at which a demonstration may stop
 
 Obs = dict[str, Any]
 
@@ -245,6 +245,24 @@ class _Crowd:
 
     def _shoot(self, walk: Walk) -> list[bytes]:
         return shoot(self.film, walk, self.config.quality)
+
+
+def record(
+    writer: EgoWriter, name: str, records: Iterable[Recorded], *, arrived: float | None = None
+) -> None:
+    """Write walks as the shard `name`, unless it is there already.
+
+    Demonstrations that do not stop within `arrived` metres of their end are left out and named in
+    the shard; None keeps all, as DAgger must.
+    """
+    if writer.has(name):
+        return
+    with writer.shard(name) as shard:
+        for one in records:
+            if arrived is None or (one.stopped and one.left <= arrived):
+                shard.add(one.walk, one.frames)
+            else:
+                shard.leave_out(one.walk)
 
 
 def shoot(film: Film, walk: Walk, quality: int) -> list[bytes]:
