@@ -150,7 +150,7 @@ class EgoStore:
             raise InputError(f"{folder}: its files disagree; delete this folder and make it again")
         first = self._shards[-1].first + len(self._shards[-1].steps) if self._shards else 0
         self._shards.append(_Shard(folder=folder, first=first, offsets=offsets, steps=steps))
-        for entry in read_json(folder / EPISODES_FILE):
+        for entry in read_json(folder / EPISODES_FILE)["episodes"]:
             self.episodes.append(_episode(entry, first, steps))
 
     @property
@@ -227,9 +227,12 @@ def _points(values: Sequence[Sequence[float]]) -> tuple[Vec3, ...]:
 
 
 def encode(frame: Frame, quality: int) -> bytes:
-    """Return a frame uint8 [height, width, 3] as a JPEG file."""
+    """Return a frame uint8 [height, width, 3] as a JPEG file, its colours at full resolution.
+
+    (Small frames would lose what instructions speak of: red things.)
+    """
     file = io.BytesIO()
-    Image.fromarray(frame).save(file, "JPEG", quality=quality)
+    Image.fromarray(frame).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()
 
 

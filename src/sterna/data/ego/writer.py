@@ -64,6 +64,7 @@ class ShardWriter:
         self.folder = folder
         self._file: BinaryIO = (folder / FRAMES_FILE).open("wb")
         self._offsets, self._steps, self._entries = [0], list[NDArray[np.void]](), list[Any]()
+        self._left_out: list[str] = []
 
     def add(self, walk: Walk, frames: Sequence[bytes]) -> None:
         """Add a walk and the JPEG files of its steps."""
@@ -82,13 +83,18 @@ class ShardWriter:
             goals = [list(goal) for goal in episode.goal_positions]
             self._entries.append({**entry, **place, "goal_positions": goals})
 
+    def leave_out(self, walk: Walk) -> None:
+        """Note that a walk is not worth keeping: a demonstration that did not arrive."""
+        self._left_out += [episode.instr_id for episode in walk.episodes]
+
     def close(self, n_max: int) -> None:
         """Write what is held back."""
         self._file.close()
         steps = np.concatenate([np.empty(0, step_type(n_max)), *self._steps])
         np.save(self.folder / STEPS_FILE, steps, allow_pickle=False)
         np.save(self.folder / OFFSETS_FILE, np.array(self._offsets, np.uint64), allow_pickle=False)
-        write_json(self.folder / EPISODES_FILE, self._entries, indent=None)
+        content = {"episodes": self._entries, "left_out": self._left_out}
+        write_json(self.folder / EPISODES_FILE, content, indent=None)
 
 
 class EgoWriter:
@@ -124,10 +130,14 @@ class EgoWriter:
         else:
             write_json(folder / MANIFEST, {**self._head, "finished": False})
 
+    def manifest(self) -> dict[str, Any]:
+        """Return `ego.json` as it stands."""
+        return read_manifest(self.folder)
+
     @property
     def finished(self) -> bool:
         """Whether all that was asked for is there."""
-        return bool(read_manifest(self.folder)["finished"])
+        return bool(self.manifest()["finished"])
 
     def has(self, name: str) -> bool:
         """Whether a shard is there, whole."""
@@ -160,13 +170,16 @@ class EgoWriter:
 
 
 def count(folder: Path) -> dict[str, int]:
-    """Count episodes, walks, frames, samples (a step of an episode each) and bytes of JPEG."""
-    out = dict.fromkeys(("shards", "episodes", "walks", "frames", "samples", "bytes"), 0)
+    """Count episodes, walks, frames, samples (a step of an episode each), bytes of JPEG."""
+    names = ("shards", "episodes", "left_out", "walks", "frames", "samples", "bytes")
+    out = dict.fromkeys(names, 0)
     for shard in sorted((folder / SHARDS).iterdir()):
-        entries = read_json(shard / EPISODES_FILE)
+        content = read_json(shard / EPISODES_FILE)
+        entries = content["episodes"]
         offsets = np.load(shard / OFFSETS_FILE, mmap_mode="r", allow_pickle=False)
         out["shards"] += 1
         out["episodes"] += len(entries)
+        out["left_out"] += len(content["left_out"])
         out["walks"] += len({entry["first"] for entry in entries})
         out["frames"] += len(offsets) - 1
         out["samples"] += sum(entry["steps"] for entry in entries)
