@@ -17,7 +17,10 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   pretrain     pre-train a navigator (masked words, masked views, single actions) from a recipe
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
+  sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
   eval         walk a split with a saved policy and score it
+  eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
+  habitat serve  the script that runs inside Habitat's environment, or houses in its place
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
   serve        answer robots over HTTP with an exported policy, without torch
   bench        `bench latency`: time policies and exports here, with memory, sizes, FLOPs
@@ -28,6 +31,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data make    make houses from seeds, with instructions, in the field's own files
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
+  ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
+  ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
@@ -40,7 +45,9 @@ COMMANDS = {
     "train": "training:train",
     "distil": "training:distil",
     "distill": "training:distil",
+    "sft": "finetuning:sft",
     "eval": "scoring:evaluate",
+    "habitat serve": "continuous:habitat",
     "export": "edge:export",
     "serve": "serving:serve",
     "bench latency": "bench:latency",
@@ -50,6 +57,8 @@ COMMANDS = {
     "data make": "houses:make",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
+    "ego make": "ego:make",
+    "ego export": "ego:export",
     "show": "showing:show",
     "study": "studies:study",
 }

@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 import pytest
 
 from sterna.errors import InputError
-from sterna.metrics import PROTOCOLS, R2R_DUET, Protocol, find_protocol
+from sterna.metrics import PROTOCOLS, R2R_CE, R2R_DUET, RXR_CE, Protocol, find_protocol
 
 BASE = replace(R2R_DUET, name="mine")
 OTHER = {
@@ -57,6 +57,12 @@ def test_published_hashes_never_change():
         "REVERIE_V2_DUET": "429f40894392",
         "R2R_CE": "456ce953f0f1",
         "RXR_CE": "8c3079489faf",
+        "R2R_CE_VLNR1": "2f727ccf0999",
+        "R2R_CE_NAVID": "d5bbbe849f88",
+        "R2R_CE_STREAMVLN": "70f3aea74f75",
+        "RXR_CE_NAVID": "278d0d9ba35c",
+        "RXR_CE_NAVILA": "54279f03c883",
+        "RXR_CE_INTERNNAV": "3af7fb936a48",
     }
 
 
@@ -108,6 +114,8 @@ def test_unknown_names_and_fields_are_refused():
     with pytest.raises(InputError, match=r"unknown protocol 'R2R'.*R2R_DUET"):
         find_protocol("R2R")
     assert find_protocol("R2R_DUET") is R2R_DUET
+    assert find_protocol("r2r-ce-v1") is R2R_CE and find_protocol("rxr-ce-v1") is RXR_CE
+    assert find_protocol("rxr-ce-navila").turn_angle == 15
     with pytest.raises(InputError, match="gravity"):
         Protocol.from_dict(BASE.to_dict() | {"gravity": 9.81})
     assert "depth_far" not in BASE.to_dict(), "results from before these fields keep their hash"

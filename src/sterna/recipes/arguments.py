@@ -11,6 +11,7 @@ import tyro
 
 from sterna.recipes.config import DistillRun, PretrainRun, Stage1Run, TrainConfig
 from sterna.recipes.options import Common
+from sterna.recipes.sft import SftRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,13 @@ class Stage1Arguments(RunArguments):
     """A distillation of pre-training by this recipe; every value can be changed."""
 
     config: Annotated[Stage1Run, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftArguments(RunArguments):
+    """A run of supervised fine-tuning by this recipe; every value can be changed."""
+
+    config: Annotated[SftRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

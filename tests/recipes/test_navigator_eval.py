@@ -1,0 +1,62 @@
+"""A navigator's folder through `sterna eval --env house`: its own protocol, its own turns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cli_tools import sterna
+from sterna.data.episodes import Episode
+from sterna.data.vlnce import write_vlnce
+from sterna.files import write_json
+from sterna.metrics import RXR_CE
+from sterna.world.houses import make_house
+from sterna.world.houses.ground import ground_of, room_points
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sterna.models.navigator.folder import save
+    from toy_navigator import SIDE, tiny
+
+    made = tmp_path_factory.mktemp("navigator")
+    save(tiny(), made / "run")
+    protocol = replace(RXR_CE, name="tiny", camera_width=SIDE, camera_height=SIDE, max_steps=5)
+    write_json(made / "run/protocol.json", protocol.to_dict())
+    house = make_house(4)
+    ground = ground_of(house)
+    places = [tuple(p) for p in room_points(house, ground).round(4).tolist()]
+    rows = [
+        Episode(
+            instr_id=str(n), scan="house-000004", path=(), heading=0.0, path_id=n,
+            instruction="go to the kitchen", position=places[n], goal_radius=3.0,
+            goal_positions=(places[n + 1],), scene="houses/house-000004",
+        )
+        for n in range(3)
+    ]  # fmt: skip
+    write_vlnce(made / "val.json", rows)
+    return made
+
+
+def test_it_walks_under_its_own_protocol(folder, capsys) -> None:
+    words = ("eval", "--env", "house", "--agent", folder / "run", "--slots", "2", "--json")
+    said = sterna(capsys, *words, "--episodes", folder / "val.json").json
+    assert said["protocol"]["name"] == "tiny" and said["episodes"] == 3
+    assert 0 < said["scores"]["steps"]["mean"] <= 5
+    assert list(said["config"]["weights"]) and not said["config"]["blind"]
+    assert said["out"].startswith(str(folder / "run"))
+    blind = sterna(capsys, *words, "--episodes", folder / "val.json", "--blind").json
+    assert blind["config"]["blind"] and blind["out"] != said["out"]
+
+
+def test_turns_of_another_protocol_are_refused(folder, capsys) -> None:
+    said = sterna(
+        capsys, "eval", "--env", "house", "--agent", folder / "run", "--protocol", "r2r-ce-v1",
+        "--episodes", folder / "val.json", "--out", folder / "other",
+    )  # fmt: skip
+    assert said.code == 2 and "turns of 30 degrees" in said.err.splitlines()[-1]
+    assert "R2R_CE makes turns of 15" in said.err.splitlines()[-1]
