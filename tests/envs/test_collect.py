@@ -83,18 +83,16 @@ def own_labels(env: HouseEnv, one: Recorded, step: int) -> list[int]:
 def test_labels_are_the_environments_own(grounds, protocol, noise: float) -> None:
     env = HouseEnv(grounds, EPISODES, protocol=protocol)
     records = walk_all(grounds, protocol=protocol, noise=noise)
-    off = 0
+    strayed = 0
     for one in records:
         walk = one.walk
         assert one.stopped and one.left < 0.25 and walk.source == "expert"
-        # All steps where the walk left the expert's way, and some of the others.
-        for step in {
-            *np.flatnonzero(walk.taken != walk.expert[:, 0]),
-            *range(0, len(walk.taken), 7),
-        }:
+        # Steps where the walk left the expert's way, and others.
+        off = np.flatnonzero(walk.taken != walk.expert[:, 0])
+        for step in {*off[:4], *range(0, len(walk.taken), 9)}:
             assert walk.expert[step].tolist() == own_labels(env, one, step), (walk.episodes, step)
-        off += int((walk.taken != walk.expert[:, 0]).sum())
-    assert off > 3 if noise else off == 0
+        strayed += len(off)
+    assert strayed > 3 if noise else strayed == 0
 
 
 def test_frames_are_what_is_seen_before_each_action(grounds) -> None:
@@ -137,7 +135,7 @@ class Spinner:
         self.texts = [seen["instruction"] for seen in observations]
 
     def act(self, observations, active) -> np.ndarray:
-        assert active.all()
+        assert active.any()
         self.seen.append(np.stack([seen["rgb"] for seen in observations]))
         return np.full(len(active), int(Action.LEFT))
 
