@@ -143,14 +143,14 @@ class _Writer:
 def _schema(pa: Any, columns: dict[str, Any]) -> Any:
     """Return the Arrow schema; its metadata tells `datasets` which column holds pictures."""
     kinds = {"float32": pa.float32(), "int64": pa.int64(), "bool": pa.bool_()}
-    fields, told = [], {}
+    fields, told = list[Any](), dict[str, Any]()
     for name, column in columns.items():
         kind, shape = column["dtype"], column["shape"]
         if kind == "image":
             fields.append((name, pa.struct([("bytes", pa.binary()), ("path", pa.string())])))
             told[name] = {"_type": "Image"}
             continue
-        value = {"dtype": kind, "_type": "Value"}
+        value: dict[str, Any] = {"dtype": kind, "_type": "Value"}
         single = shape == [1]
         fields.append((name, kinds[kind] if single else pa.list_(kinds[kind], shape[0])))
         told[name] = value if single else {"feature": value, "length": shape[0], "_type": "List"}
