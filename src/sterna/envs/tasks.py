@@ -80,7 +80,7 @@ def draw_tasks(
 
     Episodes are as VLN-CE's: `position`, `heading`, `goal_positions` (the first is the nearest to
     the start), `distance` (geodesic metres to it). `waypoints` are those of the path for steps; for
-    a named thing the two ends, and its id is the `object_id`. `InputError` for a name that is no task.
+    a named thing the two ends, and its id is the `object_id`. `InputError` for an unknown name.
     """
     if name not in TASKS:
         raise InputError(f"tasks: expected one of {', '.join(TASKS)}, found {name!r}")
