@@ -20,6 +20,8 @@ from toy_navigator import SIDE, tiny_config
 
 COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]], np.uint8)
 
+TEXTS = ("go to the red sofa", "find the kitchen")
+
 
 def toy_store(folder: Path, *, walks: int = 4, seed: int = 0) -> EgoStore:
     """Walks of 4 to 9 steps; the frame of a step has the colour of its action."""
