@@ -81,5 +81,8 @@ def toy_runner(store: Path, out: Path, iterations: int = 20, **how):
 if __name__ == "__main__":
     walks, out, iterations, *more = sys.argv[1:]
     tower = more[0] if more else "frozen"
-    ready = prepare_sft(replace(toy_run(Path(walks), int(iterations), tower=tower)), Path(out))
-    ready.runner.run()
+    config = toy_run(Path(walks), int(iterations), tower=tower)
+    # AdamW divides by the size of a gradient: with its usual epsilon it turns the noise of sums in
+    # another order into whole steps, where a gradient is all but zero.
+    calm = replace(config.optimizer, epsilon=1e-3)
+    prepare_sft(replace(config, optimizer=calm), Path(out)).runner.run()

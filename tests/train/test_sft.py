@@ -116,9 +116,11 @@ def test_a_tiny_navigator_learns_its_walks_by_heart(family, walks, tmp_path):
     kept = load(tmp_path / "last")
     given = EgoSamples(walks, 3, budget=4)[:8]
     batch = question_batch(kept, given, StoreFrames(walks), answered=False)
-    told = [kept.wording.parse(text).tolist() for text in kept.generate(batch)]
-    assert np.mean([a == s.actions.tolist() for a, s in zip(told, given, strict=True)]) > 0.6
-    assert kept.generate(batch, constrained=True) == kept.generate(batch)
+    wanted = [kept.wording.answer(sample.actions) for sample in given]
+    told = kept.generate(batch)
+    assert np.mean([a == b for a, b in zip(told, wanted, strict=True)]) > 0.6
+    for text in kept.generate(batch, constrained=True):
+        assert kept.wording.parse(text) is not None
 
 
 def test_a_frozen_tower_sees_every_frame_once(walks, tmp_path, monkeypatch):

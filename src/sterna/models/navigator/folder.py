@@ -7,11 +7,13 @@ it. Weights are safetensors alone, loading is strict, nothing of the folder is r
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from sterna.errors import InputError
 from sterna.files import read_json, write_json, write_text
@@ -56,17 +58,24 @@ class LoraConfig:
             )
 
 
-def save(navigator: VlmNavigator, folder: str | Path, *, notes: str = "") -> Path:
+def save(
+    navigator: VlmNavigator,
+    folder: str | Path,
+    *,
+    notes: str = "",
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a navigator to a folder, whole or not at all; return the folder.
 
     With an adapter only that is written, beside the name of the weights it stands on (`base`).
+    `weights` are the model's where the navigator holds only a part of them.
     """
     target = Path(folder)
     part = target.with_name(target.name + ".tmp")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     with quiet():
-        navigator.model.save_pretrained(part)
+        navigator.model.save_pretrained(part, state_dict=weights)
     settings = {
         "format": FORMAT,
         "family": navigator.family,
