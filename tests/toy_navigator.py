@@ -57,3 +57,62 @@ def part(asked, frames, row):
     """The sample of a row alone, with its frames."""
     first = sum(len(s.history) + 1 for s in asked[:row])
     return [asked[row]], frames[first : first + len(asked[row].history) + 1]
+
+
+def byte_tokenizer():
+    """A tokenizer with the special tokens of the published models, and bytes for words."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    names = ("im_start", "im_end", "image_pad", "vision_start", "vision_end", "endoftext")
+    tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in names])
+    return tokenizer
+
+
+def write_published(family, folder):
+    """A tiny model of a family in a folder as its authors would publish it."""
+    import json
+
+    import torch
+
+    from sterna.models.navigator.families import causal_class, config_class
+
+    folder.mkdir(parents=True)
+    tokenizer = byte_tokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    patch = 16 if family == "qwen3_vl" else 14
+    text = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+    } | ({"head_dim": 16} if family == "qwen3_vl" else {})
+    vision = {"depth": 2, "num_heads": 2, "patch_size": patch}
+    vision |= {
+        "qwen2_vl": {"embed_dim": 32, "hidden_size": 32},
+        "qwen2_5_vl": {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32,
+                       "fullatt_block_indexes": [1], "window_size": 112},
+        "qwen3_vl": {"hidden_size": 32, "intermediate_size": 48, "out_hidden_size": 32,
+                     "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1]},
+    }[family]  # fmt: skip
+    config = config_class(family)(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=tokenizer.token_to_id("<|image_pad|>"),
+        vision_start_token_id=tokenizer.token_to_id("<|vision_start|>"),
+        vision_end_token_id=tokenizer.token_to_id("<|vision_end|>"),
+        video_token_id=tokenizer.get_vocab_size() - 1,
+    )
+    torch.manual_seed(0)
+    causal_class(family)(config).save_pretrained(folder)
+    images = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
+    images |= {"min_pixels": 56 * 56, "max_pixels": 28 * 28 * 1280}
+    images |= {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(images))
+    return folder

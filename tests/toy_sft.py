@@ -20,6 +20,8 @@ from toy_navigator import SIDE, tiny_config
 
 COLOURS = np.array([[250, 20, 20], [20, 250, 20], [20, 20, 250], [240, 240, 240]], np.uint8)
 
+TEXTS = ("go to the red sofa", "find the kitchen")
+
 
 def toy_store(folder: Path, *, walks: int = 4, seed: int = 0) -> EgoStore:
     """Walks of 4 to 9 steps; the frame of a step has the colour of its action."""
@@ -79,5 +81,8 @@ def toy_runner(store: Path, out: Path, iterations: int = 20, **how):
 if __name__ == "__main__":
     walks, out, iterations, *more = sys.argv[1:]
     tower = more[0] if more else "frozen"
-    ready = prepare_sft(replace(toy_run(Path(walks), int(iterations), tower=tower)), Path(out))
-    ready.runner.run()
+    config = toy_run(Path(walks), int(iterations), tower=tower)
+    # AdamW divides by the size of a gradient: with its usual epsilon it turns the noise of sums in
+    # another order into whole steps, where a gradient is all but zero.
+    calm = replace(config.optimizer, epsilon=1e-3)
+    prepare_sft(replace(config, optimizer=calm), Path(out)).runner.run()

@@ -183,7 +183,7 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
         config.loop,
         config.optimizer,
         evaluate=judged,
-        keep=lambda name: _keep(policy, out / name, config),
+        keep=lambda name: _keep(runner, out / name, config),
         config=as_json(config),
         defaults=defaults_of(config),
     )
@@ -289,8 +289,8 @@ def judge_of(config: SftRun, policy: VlmNavigator, store: EgoStore) -> Callable[
     return lambda: judge(policy, chosen, images)
 
 
-def _keep(policy: VlmNavigator, folder: Path, config: SftRun) -> None:
-    save(policy, folder, notes=_notes(config))
+def _keep(runner: SftRunner, folder: Path, config: SftRun) -> None:
+    save(runner.policy, folder, notes=_notes(config), weights=runner.gathered)
 
 
 def _notes(config: SftRun) -> str:

@@ -172,8 +172,15 @@ class Runner(ABC):
         self.progress = Progress(**values)
         self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
 
+    def _kept(self, name: str) -> None:
+        """Let the main process save the policy under a name."""
+        if self.keep is not None and self.accelerator.is_main_process:
+            self.keep(name)
+
     def _save(self) -> None:
-        """Write the training state (main process alone)."""
+        """Let the main process write the training state."""
+        if not self.accelerator.is_main_process:
+            return
         values, memory = vars(self.progress), self.memory.to_state()
         save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
 
@@ -282,9 +289,9 @@ class Runner(ABC):
             )
         if self.evaluate is not None and (done % loop.eval_every == 0 or last):
             self._select(log, self.evaluate())
-        if self.accelerator.is_main_process and (done % loop.save_every == 0 or last):
-            if self.keep is not None and last:
-                self.keep("last")
+        if done % loop.save_every == 0 or last:
+            if last:
+                self._kept("last")
             self._save()
         self.accelerator.wait_for_everyone()
 
@@ -295,11 +302,11 @@ class Runner(ABC):
         self.progress.scores.append({"iteration": done, **scores})
         value = self.loop.criterion(scores)
         better = value >= self.progress.best or self.loop.select_by == "last"
-        if better and self.keep is not None and self.accelerator.is_main_process:
+        if better and self.keep is not None:
             self.progress.best, self.progress.best_iteration = value, done
             if self.loop.select_by == "last":
                 self.progress.best = -math.inf
-            self.keep("best")
+            self._kept("best")
 
 
 class Trainer(Runner):

@@ -23,13 +23,17 @@ from torch import Tensor, nn
 from sterna.data.ego.memory import history
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.episodes import Episode
+from sterna.errors import InputError
+from sterna.files import read_json, write_json
 from sterna.models.navigator.processor import IGNORED
 from sterna.models.navigator.sources import Images
 from sterna.models.navigator.vlm import Batch, VlmNavigator
-from sterna.train.loop import LoopConfig, Runner, Scores
+from sterna.train.loop import LoopConfig, Progress, Runner, Scores
 from sterna.train.schedule import Batches, OptimizerConfig
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Ints
+
+_PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,51 @@ class SftRunner(Runner):
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._ahead: tuple[int, Future[list[Batch]]] | None = None
         self._waited = 0.0
+        self.gathered: dict[str, Tensor] | None = None
         # The runner remembers no walks here, so it needs no episodes.
         super().__init__(task, (), folder, loop, optimizer, **more)
+        if self.shared_out:
+            self._take_up_shards()
+
+    @property
+    def shared_out(self) -> bool:
+        """Whether each process holds a part of the weights (FSDP, DeepSpeed)."""
+        return self.accelerator.distributed_type in ("FSDP", "DEEPSPEED")
+
+    def _take_up_shards(self) -> None:
+        """Continue from states that every process wrote its part of."""
+        if self.accelerator.distributed_type == "DEEPSPEED" and self.loop.pieces > 1:
+            raise InputError(
+                "loop: DeepSpeed steps after every piece; run it with --loop.pieces 1, or take FSDP"
+            )
+        if (self.shards / _PROGRESS).is_file():
+            self.accelerator.load_state(str(self.shards))
+            self.progress = Progress(**read_json(self.shards / _PROGRESS))
+
+    @property
+    def shards(self) -> Path:
+        """Where states of shared-out weights lie."""
+        return self.folder / "shards"
+
+    def _save(self) -> None:
+        if not self.shared_out:
+            super()._save()
+            return
+        self.accelerator.save_state(str(self.shards))
+        if self.accelerator.is_main_process:
+            write_json(self.shards / _PROGRESS, vars(self.progress))
+
+    def _kept(self, name: str) -> None:
+        """Save the policy; weights that are shared out are gathered first, by all processes."""
+        if self.shared_out:
+            whole = self.accelerator.get_state_dict(self.model)
+            mark = "policy.model."
+            self.gathered = {
+                key[key.index(mark) + len(mark) :]: weight
+                for key, weight in whole.items()
+                if mark in key
+            }
+        super()._kept(name)
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         return Batches(

@@ -13,3 +13,11 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "models/navigator" in str(item.path) and item.path.name != "test_wording.py":
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def published_folder():
+    """Write a tiny model the way its authors publish one: config, weights, tokenizer, images."""
+    from toy_navigator import write_published
+
+    return write_published

@@ -5,27 +5,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from sterna.errors import InputError
 from sterna.models.navigator.pixels import ImageConfig, patch_grid, patches, pool, resized
 from sterna.models.navigator.processor import IGNORED, TEMPLATES, Processor
 from sterna.models.navigator.prompts import IMAGE, Wording
 from sterna.models.navigator.words import make_tokenizer
-from toy_navigator import SIDE, Asked, processor, samples, tiny, tiny_config
-
-SPECIALS = ("<|im_start|>", "<|im_end|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>")
+from toy_navigator import SIDE, Asked, byte_tokenizer, processor, samples, tiny, tiny_config
 
 
 @pytest.fixture(scope="module")
 def published():
     """A processor as of a published model: its template and marks, bytes for words."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    names = (*SPECIALS, "<|endoftext|>")
-    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
+    tokenizer = byte_tokenizer()
     return Processor(tokenizer, ImageConfig(max_pixels=56 * 84), TEMPLATES["qwen2_5_vl"])
 
 

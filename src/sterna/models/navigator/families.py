@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +31,34 @@ def peft() -> Any:
         return import_module("peft")
     except ImportError as error:
         raise InputError(f"LoRA needs peft ({error}); pip install 'sterna[vlm]'") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' own progress bars away; ours say what goes on."""
+    logging = transformers().utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Pass over what peft still calls by names that transformers has given up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def keep_fewer_activations(model: Any) -> None:
+    """Let a model compute activations again in the backward pass, by its newer or older name."""
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name, None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def known(family: str) -> str:

@@ -7,15 +7,24 @@ it. Weights are safetensors alone, loading is strict, nothing of the folder is r
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from sterna.errors import InputError
 from sterna.files import read_json, write_json, write_text
-from sterna.models.navigator.families import causal_class, known, peft
+from sterna.models.navigator.families import (
+    calm,
+    causal_class,
+    keep_fewer_activations,
+    known,
+    peft,
+    quiet,
+)
 from sterna.models.navigator.pixels import ImageConfig
 from sterna.models.navigator.processor import (
     TEMPLATES,
@@ -49,16 +58,24 @@ class LoraConfig:
             )
 
 
-def save(navigator: VlmNavigator, folder: str | Path, *, notes: str = "") -> Path:
+def save(
+    navigator: VlmNavigator,
+    folder: str | Path,
+    *,
+    notes: str = "",
+    weights: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write a navigator to a folder, whole or not at all; return the folder.
 
     With an adapter only that is written, beside the name of the weights it stands on (`base`).
+    `weights` are the model's where the navigator holds only a part of them.
     """
     target = Path(folder)
     part = target.with_name(target.name + ".tmp")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    navigator.model.save_pretrained(part, safe_serialization=True)
+    with quiet():
+        navigator.model.save_pretrained(part, state_dict=weights)
     settings = {
         "format": FORMAT,
         "family": navigator.family,
@@ -174,13 +191,14 @@ def _weights(folder: Path, family: str, precision: Precision) -> Any:
     found = str(read_json(folder / "config.json").get("model_type"))
     if found != family:
         raise InputError(f"{folder}: expected a model of family {family}, found {found}")
-    model, info = causal_class(family).from_pretrained(
-        folder,
-        dtype=_TYPES[precision],
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
+    with quiet():
+        model, info = causal_class(family).from_pretrained(
+            folder,
+            dtype=_TYPES[precision],
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
     wrong = {kind: sorted(map(str, keys)) for kind, keys in info.items() if keys}
     if wrong:
         kinds = "; ".join(f"{kind}: {', '.join(keys[:5])}" for kind, keys in wrong.items())
@@ -199,7 +217,8 @@ def add_lora(navigator: VlmNavigator, config: LoraConfig) -> VlmNavigator:
         lora_dropout=config.dropout,
         target_modules=r".*language_model.*\.(q|k|v|o|gate|up|down)_proj",
     )
-    model = library.get_peft_model(navigator.model, settings)
+    with calm():
+        model = library.get_peft_model(navigator.model, settings)
     return VlmNavigator(
         model,
         navigator.processor,
@@ -210,7 +229,8 @@ def add_lora(navigator: VlmNavigator, config: LoraConfig) -> VlmNavigator:
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:
-    return peft().PeftModel.from_pretrained(model, folder, is_trainable=True)
+    with calm():
+        return peft().PeftModel.from_pretrained(model, folder, is_trainable=True)
 
 
 def train_parts(navigator: VlmNavigator, *, tower: bool, checkpointing: bool) -> None:
@@ -218,7 +238,7 @@ def train_parts(navigator: VlmNavigator, *, tower: bool, checkpointing: bool) ->
     for weight in navigator.tower.parameters():
         weight.requires_grad_(tower and not navigator.adapted)
     if checkpointing:
-        navigator.core.gradient_checkpointing_enable({"use_reentrant": False})
+        keep_fewer_activations(navigator.core)
 
 
 def _card(navigator: VlmNavigator, notes: str) -> str:
