@@ -148,7 +148,9 @@ def test_divergence_and_entropy_with_closed_choices() -> None:
         kept = a > 0
         wanted = sum(x * math.log(x / y) for x, y in zip(a[kept], b[kept], strict=True))
         assert float(kl[i].detach()) == pytest.approx(wanted, rel=1e-9)
-        assert float(noise[i].detach()) == pytest.approx(-sum(x * math.log(x) for x in a[kept]), rel=1e-9)
+        assert float(noise[i].detach()) == pytest.approx(
+            -sum(x * math.log(x) for x in a[kept]), rel=1e-9
+        )
     assert logits.grad is not None and bool(torch.isfinite(logits.grad).all())
     assert float(divergence(q, q).abs().max()) == 0
 

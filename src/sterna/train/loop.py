@@ -130,8 +130,11 @@ class Runner(ABC):
     before the first iteration (a run killed there begins anew). Everything random is a function of
     (seed, iteration), so that weights after iteration N do not depend on how often the run was
     killed. A run is continued with the `config` it began with; what it did not know of then counts
-    as its value in `defaults`.
+    as its value in `defaults`. Where `scores_start` is set, the weights that it begins with take
+    part in the selection.
     """
+
+    scores_start = False
 
     def __init__(
         self,
@@ -160,13 +163,17 @@ class Runner(ABC):
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         self.shown = self._batches(episodes, loop.batch_size, 0)
         self.optimizer = make_optimizer(task, optimizer)
-        self.progress, self.memory = Progress(), Memory(loop.memory)
+        self.progress, self.memory = Progress(), self._new_memory()
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
             values, memory = load_state(self.state_file, {"task": task}, self.optimizer)
             self.progress = Progress(**values)
             self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
+
+    def _new_memory(self) -> Memory:
+        """Return what a training state keeps of recorded batches."""
+        return Memory(self.loop.memory)
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         """Return this process's share of shuffled batches."""
@@ -223,6 +230,8 @@ class Runner(ABC):
         if self.prelude is not None and not self.progress.iteration:
             with self.accelerator.autocast():
                 self.prelude(log.write)
+        if self.scores_start and self.evaluate is not None and not self.progress.iteration:
+            self._select(log, self.evaluate())
         while self.progress.iteration < self.loop.iterations:
             output, norm = self.step(self.progress.iteration)
             self.progress.iteration += 1

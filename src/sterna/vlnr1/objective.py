@@ -166,6 +166,7 @@ def objective(
     All tensors have one shape, that of log-probabilities `now`: [I], or [N, T] where `weights` is 0
     at padding. `old` are those of the policy that answered (None: this is its first update, the
     ratio is exactly 1), `advantages` those of each item's answer, `weights` from `item_weights`.
+    All metrics are weighted by them, so that those of pieces of a batch add up.
     """
     held = now.detach() if old is None else old
     ratio = ratios(now, held)
@@ -173,7 +174,7 @@ def objective(
     gain = (clipped(ratio, advantages, config.clip, above) * weights).sum()
     loss = -gain
     values = {"objective": gain, "clip_share": _clipped_share(ratio, advantages, weights, config)}
-    values["ratio_off"] = ((ratio - 1).abs() * weights).sum() / weights.sum().clamp(min=_TINY)
+    values["ratio_off"] = ((ratio - 1).abs() * weights).sum()
     if divergences is not None:
         values["kl"] = (divergences * weights).sum()
         loss = loss + config.kl_weight * values["kl"]
@@ -189,4 +190,4 @@ def _clipped_share(
     """Return the weighted share of items whose ratio no longer gives a gradient."""
     above = config.clip if config.clip_above is None else config.clip_above
     gone = (ratio > 1 + above) & (advantages > 0) | (ratio < 1 - config.clip) & (advantages < 0)
-    return (gone * weights).sum() / weights.sum().clamp(min=_TINY)
+    return (gone * weights).sum()
