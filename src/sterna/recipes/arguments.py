@@ -9,7 +9,13 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from sterna.recipes.config import DistillRun, PretrainRun, Stage1Run, TrainConfig
+from sterna.recipes.config import (
+    ClosedLoopRun,
+    DistillRun,
+    PretrainRun,
+    Stage1Run,
+    TrainConfig,
+)
 from sterna.recipes.options import Common
 
 
@@ -54,6 +60,13 @@ class Stage1Arguments(RunArguments):
     """A distillation of pre-training by this recipe; every value can be changed."""
 
     config: Annotated[Stage1Run, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLoopArguments(RunArguments):
+    """A run of closed-loop GRPO by this recipe; every value can be changed."""
+
+    config: Annotated[ClosedLoopRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

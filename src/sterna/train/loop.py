@@ -196,6 +196,11 @@ class Runner(ABC):
         """Where the training state lies."""
         return self.folder / STATE_FILE
 
+    @property
+    def cycle(self) -> int:
+        """Iterations that learn from what one of them walked."""
+        return self.loop.replay + 1
+
     def _check_config(self, config: dict[str, Any], defaults: dict[str, Any]) -> None:
         path = self.folder / "recipe.json"
         wanted = json.loads(json.dumps(config))

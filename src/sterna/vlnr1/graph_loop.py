@@ -98,16 +98,21 @@ class ClosedLoopRunner(Runner):
         super().__init__(task, episodes, folder, loop, optimizer, **more)
         self.task = task
 
+    @property
+    def cycle(self) -> int:
+        """Iterations that learn from the same walks."""
+        return self.task.config.updates
+
     def _new_memory(self) -> LastWalks:
         return LastWalks()
 
     def _pieces(self, iteration: int) -> Sequence[Walked]:
         assert isinstance(self.memory, LastWalks)
-        turn, again = divmod(iteration, self.task.config.updates)
+        turn, again = divmod(iteration, self.cycle)
         batch = self.memory.batch
         if not again:
             batch = self._walk(turn)
-            self.memory.batch = batch if self.task.config.updates > 1 else None
+            self.memory.batch = batch if self.cycle > 1 else None
         assert batch is not None
         return cut(batch, self.loop.pieces)
 
