@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from sterna.data.episodes import Episode
-from sterna.data.r2r import read_r2r
 from sterna.envs.graph_env import GraphEnv, Panoramas
 from sterna.errors import InputError
 from sterna.metrics import R2R_DUET, score_predictions
@@ -18,19 +17,9 @@ from sterna.models.walk import sample_with, walk
 from sterna.train.evaluate import predictions_of
 from sterna.train.packed import buckets, packed_pass
 from sterna.vlnr1.walks import Sampled, WalkReward, sample, scores_of, walk_rewards
-from toy import tiny_model, toy_panoramas
+from toy import tiny_model
 
 GROUP, STEPS = 4, 6
-
-
-@pytest.fixture(scope="module")
-def panoramas(toy_house: Path) -> Panoramas:
-    return toy_panoramas(toy_house)
-
-
-@pytest.fixture(scope="module")
-def episodes(toy_house: Path) -> list[Episode]:
-    return read_r2r(toy_house, "train")[::90]
 
 
 def drawn(count: int, seed: int = 0) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,13 @@ class ClosedLoopRunner(Runner):
     def _pieces(self, iteration: int) -> Sequence[Walked]:
         assert isinstance(self.memory, LastWalks)
         turn, again = divmod(iteration, self.cycle)
-        batch = self.memory.batch
         if not again:
             batch = self._walk(turn)
             self.memory.batch = batch if self.cycle > 1 else None
-        assert batch is not None
-        return cut(batch, self.loop.pieces)
+            # The walkers are the policy itself: its ratios are 1, not 1 to within rounding.
+            return cut(replace(batch, old=None), self.loop.pieces)
+        assert self.memory.batch is not None
+        return cut(self.memory.batch, self.loop.pieces)
 
     def _walk(self, turn: int) -> Walked:
         config, episodes = self.task.config, self.shown[turn]
