@@ -29,6 +29,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data make    make houses from seeds, with instructions, in the field's own files
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
+  ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
+  ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
@@ -52,6 +54,8 @@ COMMANDS = {
     "data make": "houses:make",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
+    "ego make": "ego:make",
+    "ego export": "ego:export",
     "show": "showing:show",
     "study": "studies:study",
 }

@@ -37,7 +37,10 @@ class Ground(Protocol):
         """Walk `distance` metres along headings [n] from positions [n, 3]."""
 
     def distances(self, points: ArrayLike, goal: ArrayLike) -> Floats:
-        """Geodesic metres from points [n, 3] to a goal [3]; infinite where no way leads."""
+        """Geodesic metres from points [n, 3] to a goal [3], or each to its own [n, 3].
+
+        Infinite where no way leads.
+        """
 
     def geodesic(self, a: ArrayLike, b: ArrayLike) -> float:
         """Geodesic metres from a [3] to b [3], or to the nearest of b [k, 3]."""

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from tqdm import tqdm
 
 from sterna.data.boxes import read_boxes, write_boxes
 from sterna.data.check import MADE
@@ -42,6 +37,7 @@ from sterna.recipes.housefiles import (
     r2r_episodes,
     reverie_episodes,
 )
+from sterna.recipes.jobs import Job, job_pool
 from sterna.world.graph import read_graph
 from sterna.world.houses import make_house, scan_of
 from sterna.world.houses.ground import ground_of
@@ -170,45 +166,11 @@ def _make_parts(config: HousesConfig, folder: Path, seeds: Sequence[int], worker
     parts = [folder / scan_of(seed) for seed in seeds]
     todo = [seed for seed, part in zip(seeds, parts, strict=True) if not part.is_dir()]
     bare = [part for part in parts if not (part / VIEWS_FILE).is_file()]
-    with _pool(workers) as run:
+    with job_pool(workers) as run:
         jobs: list[Job] = [(prepare_encoder, (config, folder.parent))]
         jobs += [(make_part, (config, folder, seed)) for seed in todo]
         run(jobs, "houses", len(seeds) + 1)
         run([(add_views, (config, folder.parent, part)) for part in bare], "views", len(seeds))
-
-
-Job = tuple[Callable[..., None], tuple[Any, ...]]
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable[[Sequence[Job], str, int], None]]:
-    """Run jobs here, or in so many processes; the first error ends it all."""
-    if workers == 1:
-        yield lambda jobs, what, total: _bar(map(_run, jobs), len(jobs), what, total)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-
-        def run(jobs: Sequence[Job], what: str, total: int) -> None:
-            asked = [pool.submit(_run, job) for job in jobs]
-            _bar((job.result() for job in as_completed(asked)), len(jobs), what, total)
-
-        try:
-            yield run
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _run(job: Job) -> None:
-    torch.set_num_threads(1)
-    what, arguments = job
-    what(*arguments)
-
-
-def _bar(done: Iterable[None], count: int, what: str, total: int) -> None:
-    with tqdm(total=total, initial=total - count, desc=what, unit="job") as bar:
-        for _ in done:
-            bar.update()
 
 
 def prepare_encoder(config: HousesConfig, out: Path) -> None:

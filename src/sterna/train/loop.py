@@ -166,14 +166,23 @@ class Runner(ABC):
         self.progress, self.memory = Progress(), self._new_memory()
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
-            values, memory = load_state(self.state_file, {"task": task}, self.optimizer)
-            self.progress = Progress(**values)
-            self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
+            self._restore(episodes)
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
 
     def _new_memory(self) -> Memory:
         """Return what a training state keeps of recorded batches."""
         return Memory(self.loop.memory)
+
+    def _restore(self, episodes: Sequence[Episode]) -> None:
+        """Take up weights, optimiser and progress from the training state."""
+        values, memory = load_state(self.state_file, {"task": self.learner}, self.optimizer)
+        self.progress = Progress(**values)
+        self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
+
+    def _save(self) -> None:
+        """Write the training state (main process alone)."""
+        values, memory = vars(self.progress), self.memory.to_state()
+        save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         """Return this process's share of shuffled batches."""
@@ -290,9 +299,7 @@ class Runner(ABC):
         if self.accelerator.is_main_process and (done % loop.save_every == 0 or last):
             if self.keep is not None and last:
                 self.keep("last")
-            values = vars(self.progress)
-            memory = self.memory.to_state()
-            save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
+            self._save()
         self.accelerator.wait_for_everyone()
 
     def _select(self, log: RunLog, scores: Scores) -> None:

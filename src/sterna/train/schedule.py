@@ -97,8 +97,13 @@ class Batches:
         window: int = 1,
         part: int = 0,
         parts: int = 1,
+        lengths: Ints | None = None,
     ) -> None:
-        """Shuffle `episodes` in batches of `size` over all processes."""
+        """Shuffle `episodes` in batches of `size` over all processes.
+
+        `lengths` are what `window` sorts by, if not the lengths of instructions; `episodes` may
+        then be samples of any kind.
+        """
         if len(episodes) < size:
             raise InputError(
                 f"a batch of {size} needs at least {size} episodes, found {len(episodes)}; "
@@ -108,7 +113,9 @@ class Batches:
             raise InputError(f"batch size {size} does not divide among {parts} processes")
         self.episodes, self.size, self.seed, self.stream = episodes, size, seed, stream
         self.window, self.part, self.parts = window, part, parts
-        self._lengths = np.array([len(e.token_ids or ()) for e in episodes])
+        if lengths is None:
+            lengths = np.array([len(e.token_ids or ()) for e in episodes])
+        self._lengths = lengths
         self._order = lru_cache(maxsize=2)(self._epoch)
 
     @property

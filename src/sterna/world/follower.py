@@ -27,7 +27,7 @@ class Walkable(Protocol):
         """Walk; see `sterna.world.space.Space.move`."""
 
     def distances(self, points: ArrayLike, goal: ArrayLike) -> Floats:
-        """Geodesic metres from points [n, 3] to a goal [3]."""
+        """Geodesic metres from points [n, 3] to a goal [3], or each to its own [n, 3]."""
 
 
 def follow(
@@ -44,10 +44,10 @@ def follow(
     """Return the greedy actions [n] of agents at positions [n, 3] with headings [n].
 
     Every heading that turns can reach is tried: the best is the one after whose forward step the
-    geodesic distance to the goal [3] is least. The agent turns towards it by the shorter side, or
-    goes forward if it has it. Where no step brings it nearer, two steps are tried. Within
-    `stop_within` metres, or where those do not help either, it stops. Angles in radians, lengths in
-    metres. `InputError` if turns do not divide a full circle.
+    geodesic distance to the goal is least ([3] for all agents, or [n, 3]). The agent turns towards
+    it by the shorter side, or goes forward if it has it. Where no step brings it nearer, two steps
+    are tried. Within `stop_within` metres, or where those do not help either, it stops. Angles in
+    radians, lengths in metres. `InputError` if turns do not divide a full circle.
     """
     count = round(2 * math.pi / turn_angle)
     if abs(count * turn_angle - 2 * math.pi) > 1e-6:
@@ -55,7 +55,9 @@ def follow(
             f"follower: turns of {math.degrees(turn_angle):.3f} degrees do not divide 360"
         )
     p, heading = np.asarray(positions, np.float64), np.asarray(headings, np.float64)
-    now = space.distances(p, goal)
+    goals = np.asarray(goal, np.float64)
+    each = goals.ndim == 2
+    now = space.distances(p, goals)
     turns = np.arange(count)
     turns = np.where(turns > count // 2, turns - count, turns)
 
@@ -65,13 +67,18 @@ def follow(
         starts = np.repeat(points, count, axis=0)
         return space.move(starts, tried, forward_step, sliding=sliding).positions
 
+    def left(points: Floats, agents: Ints) -> Floats:
+        """Metres left of points, as many for each of some agents, [agents, points each]."""
+        own = np.repeat(goals[agents], len(points) // len(agents), axis=0) if each else goals
+        return space.distances(points, own).reshape(len(agents), -1)
+
     reached = ends(p, heading)
-    after = space.distances(reached, goal).reshape(len(p), count)
+    after = left(reached, np.arange(len(p)))
     stuck = np.flatnonzero((after.min(1) > now - _GAIN) & (now >= stop_within))
     if len(stuck):
         first = reached.reshape(len(p), count, 3)[stuck].reshape(-1, 3)
         second = ends(first, np.repeat(heading[stuck], count))
-        best = space.distances(second, goal).reshape(len(stuck), count, count).min(2)
+        best = left(second, stuck).reshape(len(stuck), count, count).min(2)
         moved = np.linalg.norm(first.reshape(len(stuck), count, 3) - p[stuck, None], axis=2)
         after[stuck] = np.where(moved > _MOVED, best, np.inf)
     # What brings nothing is no choice, however little it would have to turn.

@@ -37,7 +37,7 @@ class OpenPlane:
         return Step(ends, np.zeros(len(ends), bool))
 
     def distances(self, points: ArrayLike, goal: ArrayLike) -> Floats:
-        """Straight metres from points [n, 3] to one goal [3]."""
+        """Straight metres from points [n, 3] to one goal [3], or each to its own [n, 3]."""
         offset = np.asarray(points, np.float64) - np.asarray(goal, np.float64)
         length: Floats = np.linalg.norm(offset, axis=-1)
         return length

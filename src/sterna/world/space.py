@@ -237,22 +237,35 @@ class Space:
         return self.geodesics.field(point, int(cell))
 
     def distances(self, points: ArrayLike, goal: ArrayLike) -> Floats:
-        """Geodesic metres from points [n, 3] to one goal [3]; infinite where no way leads.
+        """Geodesic metres from points [n, 3] to one goal [3], or each to its own of goals [n, 3].
 
-        Within about 0.5% and 2 cm of the true length over the walkable cells, and never below the
-        straight line. `InputError` for points that are not walkable.
+        Infinite where no way leads. Within about 0.5% and 2 cm of the true length over the
+        walkable cells, and never below the straight line. `InputError` for points that are not
+        walkable.
         """
         p, cell = self._standing(points, "position")
-        field = self.field(goal)
+        goals = np.asarray(goal, np.float64)
         around = self.geodesics.around(cell)
         aside = self.geodesics.corners.points[around] - p[:, None]
-        length = (field.length[around] + np.sqrt(np.square(aside).sum(-1))).min(1)
-        straight: Floats = np.linalg.norm(p - field.goal, axis=1)
+        length = (self._lengths(around, goals) + np.sqrt(np.square(aside).sum(-1))).min(1)
+        straight: Floats = np.linalg.norm(p - goals, axis=1)
         out: Floats = np.maximum(length / MEAN_EXCESS, straight)
         near = np.flatnonzero((straight < _NEAR) & (out < 2 * _NEAR))
         if len(near):
-            open_way = near[self.sees(p[near], field.goal)]
+            open_way = near[self.sees(p[near], goals if goals.ndim == 1 else goals[near])]
             out[open_way] = np.asarray(straight)[open_way]
+        return out
+
+    def _lengths(self, corners: Ints, goals: Floats) -> NDArray[np.float32]:
+        """Lengths from corners [n, k] to one goal [3], or each row to its own of [n, 3]."""
+        if goals.ndim == 1:
+            return self.field(goals).length[corners]
+        out = np.empty(corners.shape, np.float32)
+        rows: dict[tuple[float, ...], list[int]] = {}
+        for row, goal in enumerate(goals.tolist()):
+            rows.setdefault(tuple(goal), []).append(row)
+        for goal, members in rows.items():
+            out[members] = self.field(goal).length[corners[members]]
         return out
 
     def geodesic(self, a: ArrayLike, b: ArrayLike) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from sterna.world.houses.language.meaning import Errand, Meaning
 
 STREAM = 4  # of a house's dice
 EDGES, ERRAND_EDGES, LEAST_METRES = (4, 6), 7, 5.0
+METRES = (LEAST_METRES, math.inf)
 WORDINGS = 3
 
 
@@ -33,18 +35,26 @@ class Described:
     meanings: tuple[Meaning, ...]
 
 
-def make_episodes(house: HouseMap, count: int, *, wordings: int = WORDINGS) -> list[Described]:
+def make_episodes(
+    house: HouseMap,
+    count: int,
+    *,
+    wordings: int = WORDINGS,
+    edges: tuple[int, int] = EDGES,
+    metres: tuple[float, float] = METRES,
+) -> list[Described]:
     """Return up to `count` described paths of a house, the same every time.
 
-    Shortest paths of 4-6 edges and at least 5 m, as R2R's, that begin inside rooms; no two begin
-    and end at the same viewpoints. Paths that no tried instruction describes soundly are left out.
+    Shortest paths of 4-6 edges and at least 5 m, as R2R's, or of other `edges` and `metres` (both
+    ends included), that begin inside rooms; no two begin and end at the same viewpoints. Paths that
+    no tried instruction describes soundly are left out.
     """
     if count < 1 or wordings < 1:
         raise InputError(f"need count >= 1 and wordings >= 1, found {count} and {wordings}")
     dice = Dice(house.house.seed, STREAM)
     out: list[Described] = []
     ends: dict[int, int] = {}
-    for path in _mixed(house, dice.shuffled(paths(house))):
+    for path in _mixed(house, dice.shuffled(paths(house, edges, metres))):
         if len(out) == count:
             break
         # Ends repeat only when there are more paths to find than viewpoints.
@@ -57,7 +67,9 @@ def make_episodes(house: HouseMap, count: int, *, wordings: int = WORDINGS) -> l
     return out
 
 
-def paths(house: HouseMap) -> list[tuple[int, ...]]:
+def paths(
+    house: HouseMap, edges: tuple[int, int] = EDGES, metres: tuple[float, float] = METRES
+) -> list[tuple[int, ...]]:
     """Return all paths that an episode may take, by start and goal."""
     graph, out = house.graph, []
     inside = (house.viewpoints.door < 0) & (house.storey >= 0)
@@ -65,11 +77,11 @@ def paths(house: HouseMap) -> list[tuple[int, ...]]:
         if not inside[start]:
             continue
         for goal in range(len(graph)):
-            if goal == start or graph.distances[start, goal] < LEAST_METRES:
+            if goal == start or not metres[0] <= graph.distances[start, goal] <= metres[1]:
                 continue
             path = graph.shortest_path(start, goal)
-            edges = pairwise(path)
-            if EDGES[0] < len(path) <= EDGES[1] + 1 and all(e in house.crossed for e in edges):
+            crossed = all(edge in house.crossed for edge in pairwise(path))
+            if edges[0] < len(path) <= edges[1] + 1 and crossed:
                 out.append(tuple(path))
     return out
 

@@ -42,6 +42,16 @@ SENTENCES = [
         "there is a job for you in {room:place}: {task} {thing}",
     )
 ]
+CALLS = [
+    *rules(
+        "(go|walk|head) to {thing} in {room:place}",
+        "(go|walk|head) to {thing} in {room:place} and (stop|wait) there",
+        "in {room:place}, go to {thing}",
+        "find {room:place} and go to {thing}",
+        "stop by {thing} in {room:place}",
+        "make your way to {thing} in {room:place}",
+    )
+]
 _DEFAULTS: Fields = {"room": None, "thing": None, "task": ""}
 
 
@@ -172,6 +182,16 @@ def write_errand(errand: Errand, dice: Dice) -> str:
     if not fitting:
         raise InputError(f"no words for {errand}; tasks are those of world.houses.language.lexicon")
     text = say(dice.pick(fitting), vars(errand), Voice(dice))
+    return text[0].upper() + text[1:] + "."
+
+
+def write_call(errand: Errand, dice: Dice) -> str:
+    """Word an errand as a place to go to alone, without its task."""
+    fields = {**vars(errand), "task": ""}
+    fitting = [rule for rule in CALLS if covers(rule, fields, _DEFAULTS)]
+    if not fitting:
+        raise InputError(f"no words for {errand}; it needs a room and a thing")
+    text = say(dice.pick(fitting), fields, Voice(dice))
     return text[0].upper() + text[1:] + "."
 
 

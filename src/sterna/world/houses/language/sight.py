@@ -97,15 +97,19 @@ def _inset(marks: Landmarks, row: int) -> tuple[float, float]:
     return ((x1 - x0) * 0.35, 0.0) if wide else (0.0, (y1 - y0) * 0.35)
 
 
-def seen_from(rays: Rays, marks: Landmarks, eyes: Floats, storeys: Ints) -> Bools:
+def seen_from(
+    rays: Rays, marks: Landmarks, eyes: Floats, storeys: Ints, only: int | None = None
+) -> Bools:
     """Return which landmarks [N, L] are in sight of eyes [N, 3] that stand on `storeys` [N].
 
     A quarter of the looked-at points must be in free sight, within 8 m on the floor plan. On a
-    landing (storey -1) both storeys are looked at.
+    landing (storey -1) both storeys are looked at. `only` one landmark is looked for, if given.
     """
     points, owner = aims(marks)
     near = gaps(eyes[:, :2], marks.rects) <= FAR
     near &= (marks.storey == storeys[:, None]) | (storeys[:, None] < 0)
+    if only is not None:
+        near &= np.arange(len(marks)) == only
     eye, point = np.nonzero(near[:, owner])
     instance = np.where(owner < marks.windows.start, owner + 1, 0)
     # Panes, doors and stairs belong to the building: what is met just before them is themselves.

@@ -1,0 +1,168 @@
+"""`navigator-s`: a Qwen-VL of a few million parameters with a tokenizer of its own, built offline.
+
+The architecture is that of the large models (transformers' own classes), so what trains and runs
+one trains and runs the other. Words begin with the vectors that name what is to be seen
+(`world.houses.words`); the vision tower learns to answer in the same vectors (`sight`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sterna.errors import InputError
+from sterna.models.navigator.families import causal_class, config_class
+from sterna.models.navigator.pixels import ImageConfig
+from sterna.models.navigator.processor import Processor
+from sterna.models.navigator.words import SMALL_TEMPLATE, make_tokenizer, token_texts
+from sterna.world.houses.words import SIZE, word_vectors
+
+Family = Literal["qwen2_5_vl", "qwen3_vl"]
+_MIDDLE = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallConfig:
+    """Sizes of a small navigator; the defaults are `navigator-s`."""
+
+    family: Family = "qwen2_5_vl"
+    """Whose layers it has."""
+    width: int = 128
+    """Width of the language model, a power of two from 128 (that of the word vectors)."""
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    ffn: int = 384
+    vision_width: int = 128
+    vision_layers: int = 4
+    vision_heads: int = 4
+    vision_ffn: int = 256
+    side: int = 64
+    """Side of a frame in pixels; frames of other sizes are brought near to side x side pixels."""
+    patch: int = 8
+    merge: int = 2
+    history_pool: int = 2
+    """Tokens a side of the past's frames that become one: 16 tokens now, 4 then."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.family not in get_args(Family):
+            raise InputError(f"model: family must be {' or '.join(get_args(Family))}")
+        if self.width < SIZE or self.width & (self.width - 1):
+            raise InputError(
+                f"model: width must be a power of two from {SIZE} up, found {self.width}"
+            )
+        if self.width // self.heads % 4 or self.heads % self.kv_heads:
+            raise InputError(
+                "model: width / heads must be a multiple of 4 and heads one of kv_heads, found "
+                f"{self.width}, {self.heads}, {self.kv_heads}"
+            )
+        if self.vision_width % (4 * self.vision_heads):
+            raise InputError(
+                "model: vision_width must be a multiple of 4 vision_heads, found "
+                f"{self.vision_width} and {self.vision_heads}"
+            )
+        if self.side % (self.patch * self.merge * self.history_pool):
+            raise InputError(
+                f"model: side must be a multiple of patch x merge x history_pool, found {self.side}"
+            )
+
+    @property
+    def images(self) -> ImageConfig:
+        """How its frames become tokens."""
+        return ImageConfig(
+            patch=self.patch,
+            merge=self.merge,
+            temporal=1,
+            min_pixels=self.side**2,
+            max_pixels=self.side**2,
+            mean=_MIDDLE,
+            std=_MIDDLE,
+            history_pool=self.history_pool,
+            marks=False,
+        )
+
+
+def small_processor(config: SmallConfig) -> Processor:
+    """Make the processor of a small model: the same for the same version of the grammar."""
+    return Processor(make_tokenizer(), config.images, SMALL_TEMPLATE)
+
+
+def small_model(config: SmallConfig, processor: Processor, *, seed: int = 0) -> Any:
+    """Make a small model (a transformers class) with random weights and known words.
+
+    The same seed gives the same weights; torch's own generator is left where it was.
+    """
+    settings = config_class(config.family)(**_settings(config, processor))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = causal_class(config.family)(settings)
+        _spread(model)
+    table = torch.from_numpy(word_vectors(token_texts(processor.tokenizer), config.width))
+    with torch.no_grad():
+        words: Tensor = model.get_input_embeddings().weight
+        words.copy_(table)
+    model.eval()
+    return model
+
+
+def _spread(model: nn.Module) -> None:
+    """Draw weights with a variance of one over their inputs: 0.02 is for much wider layers."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            inputs = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=inputs**-0.5)
+
+
+def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
+    """Return what transformers' configuration class takes."""
+    newer = config.family == "qwen3_vl"
+    half = config.width // config.heads // 2
+    third = half // 3
+    sections = [half - 2 * third, third, third]
+    rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections}
+    text = {
+        "vocab_size": processor.tokenizer.get_vocab_size(),
+        "hidden_size": config.width,
+        "intermediate_size": config.ffn,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "max_position_embeddings": 4096,
+        "rope_parameters": rope | ({"mrope_interleaved": True} if newer else {}),
+        "pad_token_id": processor.pad,
+        "bos_token_id": processor.pad,
+        "eos_token_id": processor.end,
+        "tie_word_embeddings": True,
+    } | ({"head_dim": config.width // config.heads} if newer else {})
+    vision = {
+        "depth": config.vision_layers,
+        "hidden_size": config.vision_width,
+        "intermediate_size": config.vision_ffn,
+        "num_heads": config.vision_heads,
+        "patch_size": config.patch,
+        "spatial_merge_size": config.merge,
+        "temporal_patch_size": 1,
+        "out_hidden_size": config.width,
+    }
+    if newer:
+        places = (config.side // config.patch) ** 2
+        vision |= {"num_position_embeddings": places, "deepstack_visual_indexes": []}
+    else:
+        whole = list(range(config.vision_layers))
+        vision |= {"window_size": config.side, "fullatt_block_indexes": whole}
+    return {
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_id": processor.image,
+        # No token of ours is a video or a mark; numbers beyond the vocabulary never occur.
+        "video_token_id": processor.tokenizer.get_vocab_size(),
+        "vision_start_token_id": processor.tokenizer.get_vocab_size() + 1,
+        "vision_end_token_id": processor.tokenizer.get_vocab_size() + 2,
+        "tie_word_embeddings": True,
+        "pad_token_id": processor.pad,
+        "eos_token_id": processor.end,
+    }
