@@ -17,6 +17,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   pretrain     pre-train a navigator (masked words, masked views, single actions) from a recipe
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
+  sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
   grpo         improve a trained navigator by rewards of walks of its own
   eval         walk a split with a saved policy and score it
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
@@ -43,6 +44,7 @@ COMMANDS = {
     "train": "training:train",
     "distil": "training:distil",
     "distill": "training:distil",
+    "sft": "finetuning:sft",
     "grpo": "training:grpo",
     "eval": "scoring:evaluate",
     "export": "edge:export",

@@ -24,7 +24,7 @@ def _run(
     from sterna.recipes.plan import plan_run
     from sterna.recipes.runs import finish
 
-    args = parse(choices(kind, recipes), _recipe_first(argv), prog, description)
+    args = parse(choices(kind, recipes), recipe_first(argv), prog, description)
     use_threads(args.threads)
     config, root, out = configured(args), find_data(args.data), args.out
     if args.plan:
@@ -42,7 +42,7 @@ def _run(
     return 0
 
 
-def _recipe_first(argv: Sequence[str]) -> list[str]:
+def recipe_first(argv: Sequence[str]) -> list[str]:
     """Let `--recipe NAME` name the recipe as well as NAME in front."""
     words = list(argv)
     for place, word in enumerate(words):

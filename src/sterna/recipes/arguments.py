@@ -17,6 +17,7 @@ from sterna.recipes.config import (
     TrainConfig,
 )
 from sterna.recipes.options import Common
+from sterna.recipes.sft import SftRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,13 @@ class ClosedLoopArguments(RunArguments):
     """A run of closed-loop GRPO by this recipe; every value can be changed."""
 
     config: Annotated[ClosedLoopRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftArguments(RunArguments):
+    """A run of supervised fine-tuning by this recipe; every value can be changed."""
+
+    config: Annotated[SftRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

@@ -57,7 +57,7 @@ def plan_run(
         "threads": torch.get_num_threads(),
         "parameters": count(run.policy),
         "teacher_parameters": None if run.teacher is None else count(run.teacher),
-        "peak_bytes": _peak(),
+        "peak_bytes": peak_bytes(),
         "seconds_per_iteration": seconds,
         "evaluations": evaluations,
         "evaluation_episodes": len(run.chosen),
@@ -102,7 +102,7 @@ def count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
     """Return the most memory used so far: of the GPU where there is one, else resident."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
@@ -124,19 +124,19 @@ def _text(values: dict[str, Any]) -> str:
         ),
         (
             "evaluation",
-            f"{_span(values['seconds_per_evaluation'])}, {values['evaluations']} times "
+            f"{span(values['seconds_per_evaluation'])}, {values['evaluations']} times "
             f"({values['evaluation_episodes']:,} episodes)",
         ),
     ]
     if values["seconds_of_teacher_reading"]:
-        span = _span(values["seconds_of_teacher_reading"])
-        lines.append(("teacher", f"{span} to read and see all once; kept on disk for later runs"))
-    total = f"{_span(values['total_seconds'])} for {values['iterations']:,} iterations"
+        once = span(values["seconds_of_teacher_reading"])
+        lines.append(("teacher", f"{once} to read and see all once; kept on disk for later runs"))
+    total = f"{span(values['total_seconds'])} for {values['iterations']:,} iterations"
     lines.append(("total", total))
     return "\n".join(f"{name:<12}{text}" for name, text in lines)
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
     """Say a time as people do: 12 s, 3 min, 5.2 h, 41 days."""
     for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size or (unit == "min" and seconds >= 90):

@@ -36,10 +36,10 @@ class SmallConfig:
     heads: int = 4
     kv_heads: int = 2
     ffn: int = 384
-    vision_width: int = 128
-    vision_layers: int = 4
+    vision_width: int = 96
+    vision_layers: int = 3
     vision_heads: int = 4
-    vision_ffn: int = 256
+    vision_ffn: int = 192
     side: int = 64
     """Side of a frame in pixels; frames of other sizes are brought near to side x side pixels."""
     patch: int = 8
