@@ -20,6 +20,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
   grpo         improve a trained navigator by rewards of walks of its own
   eval         walk a split with a saved policy and score it
+  eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
+  habitat serve  the script that runs inside Habitat's environment, or houses in its place
   export       write a policy for a small computer: ONNX graphs, int8, a card that compares
   serve        answer robots over HTTP with an exported policy, without torch
   bench        `bench latency`: time policies and exports here, with memory, sizes, FLOPs
@@ -47,6 +49,7 @@ COMMANDS = {
     "sft": "finetuning:sft",
     "grpo": "training:grpo",
     "eval": "scoring:evaluate",
+    "habitat serve": "continuous:habitat",
     "export": "edge:export",
     "serve": "serving:serve",
     "bench latency": "bench:latency",

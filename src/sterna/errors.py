@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is a single line that says what was expected, what was found and how to fix it.
     The command line prints it and exits with code 2.
     """
+
+
+class EpisodeError(InputError):
+    """One episode cannot be walked or scored, while others can; the message names it."""

@@ -100,7 +100,7 @@ def test_reward_is_progress_plus_bonus_and_scores_come_at_the_end() -> None:
     _, reward, terminated, truncated, info = env.step(Action.STOP)
     assert (terminated, truncated) == (True, False) and reward == pytest.approx(10.0)
     scores = info["scores"]
-    assert scores["SR"] == 1 and scores["PL"] == pytest.approx(1.0) and scores["steps"] == 5
+    assert scores["SR"] == 1 and scores["TL"] == pytest.approx(1.0) and scores["steps"] == 5
 
 
 def test_a_stop_too_far_away_and_the_step_cap() -> None:

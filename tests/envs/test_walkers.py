@@ -67,7 +67,7 @@ def test_actions_endings_and_scores_on_the_open_plane() -> None:
     assert walkers.steps.tolist() == [3, 5] and walkers.stopped.tolist() == [True, False]
     assert walkers.heading[1] == pytest.approx(math.radians(15)), "the sixth action came too late"
     scores = continuous_scores(walkers.traces(), walkers.protocol)
-    assert scores["NE"][0] == 3.5 and scores["PL"].tolist() == pytest.approx([0.5, 0.5])
+    assert scores["NE"][0] == 3.5 and scores["TL"].tolist() == pytest.approx([0.5, 0.5])
     assert scores["SR"].tolist() == [0, 0] and scores["steps"].tolist() == [3, 5]
 
 

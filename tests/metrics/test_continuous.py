@@ -46,7 +46,7 @@ def score(**changes: object) -> dict[str, float]:
 def test_by_hand() -> None:
     """DTW: the walk 0 1 2 3 against 0..5 costs |3 - 4| + |3 - 5| = 3."""
     found = score()
-    assert found["PL"] == 3.0 and found["steps"] == 6.0
+    assert found["TL"] == 3.0 and found["steps"] == 6.0
     assert (found["NE"], found["oracle_error"], found["SR"], found["OSR"]) == (2.0, 2.0, 1.0, 1.0)
     assert found["SPL"] == 1.0, "shorter than the stored length"
     assert found["DTW"] == 3.0 and found["nDTW"] == pytest.approx(math.exp(-3 / 18))

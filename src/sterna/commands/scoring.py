@@ -15,7 +15,11 @@ from sterna.recipes.options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Eval(Common):
-    """Walk a split with a saved policy and score it; controls: --permute, --blind."""
+    """Walk a split with a saved policy and score it; controls: --permute, --blind.
+
+    In continuous space: sterna eval --env house (or habitat); its options: sterna eval --env house
+    --help.
+    """
 
     policy: tyro.conf.Positional[Path]
     """Run folder (its best weights), saved policy, or exported folder (with --engine)."""
@@ -46,7 +50,11 @@ class Eval(Common):
 
 
 def evaluate(argv: Sequence[str]) -> int:
-    """Walk a split with a saved policy and score it."""
+    """Walk a split with a saved policy and score it; with --env in continuous space."""
+    if any(word == "--env" or word.startswith("--env=") for word in argv):
+        from sterna.commands.continuous import evaluate_env
+
+        return evaluate_env(argv)
     from sterna.metrics import format_result
     from sterna.recipes.evaluation import Power, run_eval, run_submit
     from sterna.recipes.options import use_threads
@@ -106,17 +114,21 @@ def _summary(result: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Score(Common):
-    """Score any trajectory file: leaderboard submissions, DUET's hops, NaviLLM's records."""
+    """Score any trajectory file: leaderboard submissions, NaviLLM's records, tracks."""
 
     file: tyro.conf.Positional[Path]
     """The file (JSON, may be gzipped)."""
     split: str = "val_unseen"
     """Split whose annotations answer it."""
-    task: Literal["r2r", "r4r", "reverie", "reverie-v2"] = "r2r"
-    """Annotations to read."""
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2", "vlnce", "rxr-ce"] = "r2r"
+    """Annotations to read; vlnce and rxr-ce: tracks (.jsonl) of `sterna eval --env`."""
+    episodes: Path | None = None
+    """Episode file of VLN-CE or RxR-CE to read instead of the data folder's."""
     protocol: str | None = None
     """R2R_DUET, REVERIE_DUET, ... (default): SPL over the annotated path; R2R_MATTERSIM,
-    REVERIE_OFFICIAL: over the shortest path."""
+    REVERIE_OFFICIAL: over the shortest path. Tracks: their own."""
+    skip_unscorable: bool = False
+    """Tracks: leave episodes out that have no finite score, and name them in the result."""
     partial: bool = False
     """Accept a file that answers only some episodes."""
     validate: bool = False
@@ -130,10 +142,12 @@ class Score(Common):
 def score(argv: Sequence[str]) -> int:
     """Score a file."""
     from sterna.data.layout import Layout
-    from sterna.metrics import find_protocol, format_result, score_file, write_result
+    from sterna.metrics import find_protocol, score_file, write_result
     from sterna.recipes.answers import PROTOCOL_OF_TASK, check_file, read_answers
 
     args: Score = parse(Score, argv, "score")
+    if args.task in ("vlnce", "rxr-ce"):
+        return _score_tracks(args)
     layout = Layout(find_data(args.data))
     if args.validate:
         count = check_file(layout, args.task, args.split, args.file, partial=args.partial)
@@ -145,11 +159,40 @@ def score(argv: Sequence[str]) -> int:
     result = score_file(args.file, episodes, layout.connectivity, protocol, partial=args.partial)
     if args.out is not None:
         write_result(args.out, result)
-    say(
-        format_result(result),
-        result.to_dict() if args.per_episode else _summary(result),
-        args.json,
+    return _say_scores(args, result)
+
+
+def _score_tracks(args: Score) -> int:
+    from sterna.metrics import write_result
+    from sterna.recipes.simulated import EvalConfig
+    from sterna.recipes.trackfiles import check_board_file, score_track_file
+
+    config = EvalConfig(
+        env="house",
+        agent="stay",
+        split=args.split,
+        task="vlnce" if args.task == "vlnce" else "rxr-ce",
+        episodes=args.episodes,
+        protocol=args.protocol,
+        skip=args.skip_unscorable,
     )
+    root = None if args.episodes is not None else find_data(args.data)
+    if args.validate:
+        count = check_board_file(args.file, config, root, partial=args.partial)
+        found = {"file": str(args.file), "valid": True, "walks": count}
+        say(f"{args.file}: {count} walks, as the leaderboard takes them", found, args.json)
+        return 0
+    result = score_track_file(args.file, config, root, partial=args.partial)
+    if args.out is not None:
+        write_result(args.out, result)
+    return _say_scores(args, result)
+
+
+def _say_scores(args: Score, result: Any) -> int:
+    from sterna.metrics import format_result
+
+    values = result.to_dict() if args.per_episode else _summary(result)
+    say(format_result(result), values, args.json)
     return 0
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from sterna.data.r2r import is_whole
+from sterna.data.tracks import read_tracks
 from sterna.errors import InputError
-from sterna.files import read_json
+from sterna.files import find_file, read_json
 from sterna.world.frames import Action
 from sterna.world.geometry import Ints
 
@@ -21,12 +22,14 @@ _KNOWN = frozenset(int(action) for action in Action)
 def read_actions(path: str | os.PathLike[str]) -> dict[str, Ints]:
     """Read the actions of each episode id from a JSON file, plain or gzipped.
 
-    Two shapes are known: an object {episode id: {"actions": [...]}}, as a ``_gt`` file of VLN-CE
-    (whatever else it holds is not looked at), and a list of {"instr_id" or "episode_id": ...,
-    "actions": [...]}. Actions are 0 stop, 1 forward, 2 left, 3 right. `InputError` names the file
-    and the episode.
+    Three shapes are known: a file of tracks (``.jsonl``, `sterna.data.tracks`); an object
+    {episode id: {"actions": [...]}}, as a ``_gt`` file of VLN-CE (whatever else it holds is not
+    looked at); a list of {"instr_id" or "episode_id": ..., "actions": [...]}. Actions are 0 stop,
+    1 forward, 2 left, 3 right. `InputError` names the file and the episode.
     """
     found: dict[str, Ints] = {}
+    if find_file(path).name.removesuffix(".gz").endswith(".jsonl"):
+        return {track.instr_id: track.actions for track in read_tracks(path)[1]}
     for name, item in _items(read_json(path), str(path)):
         if name in found:
             raise InputError(f"{path}: episode {name} occurs twice; ids must differ")

@@ -20,7 +20,7 @@ class Episode:
     last fields are set: `position` (x, y, z) where it starts, `waypoints` of the annotated path,
     `goal_positions` with their common `goal_radius`, all in metres in the library's frame (z up),
     and what the file said word for word: `rotation` (Habitat's quaternion, of which `heading` is
-    the meaning) and `scene`.
+    the meaning), `scene`, and RxR's `language` and `instruction_id`.
     """
 
     instr_id: str
@@ -43,6 +43,7 @@ class Episode:
     rotation: Quaternion | None = None
     scene: str | None = None
     language: str | None = None
+    instruction_id: str | None = None
 
     @property
     def start(self) -> str:

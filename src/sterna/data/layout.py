@@ -125,6 +125,15 @@ class Layout:
             raise self._missing(f"{split}_gt.json[.gz]", [str(folder)])
         return found[0]
 
+    def rxrce(self, split: str, role: str = "guide") -> Path:
+        """Episode file of RxR in continuous environments (RxR-CE), by role: guide, follower."""
+        places = ("vlnce", "data/datasets", "")
+        for folder in self._under(places):
+            found = sorted(folder.glob(f"RxR_VLNCE_v*/{split}/{split}_{role}.json*"))
+            if found:
+                return found[-1]
+        raise self._missing(f"RxR_VLNCE_*/{split}/{split}_{role}.json.gz", places)
+
     def rxr(self, split: str) -> Path:
         """Guide annotation file of Room-Across-Room."""
         places = ("rxr", "RxR", "RxR/annotations", "")

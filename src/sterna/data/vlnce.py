@@ -169,6 +169,7 @@ def _episode(entry: Any, where: str, split: str | None) -> Episode:
         rotation=rotation,  # type: ignore[arg-type]  # its length was checked
         scene=entry["scene_id"],
         language=text.get("language"),
+        instruction_id=None if text.get("instruction_id") is None else str(text["instruction_id"]),
     )
 
 
@@ -200,6 +201,10 @@ def _check_instruction(entry: Entry, where: str) -> None:
     check_field(text, "instruction_tokens", inner, good, "a list of word numbers")
     language = text.get("language")
     check_field(text, "language", inner, language is None or is_strings([language]), "a text")
+    name = text.get("instruction_id")
+    check_field(
+        text, "instruction_id", inner, name is None or is_name(name) or is_whole(name), "id"
+    )
 
 
 def _check_goals(entry: Entry, where: str) -> None:
@@ -253,6 +258,8 @@ def _entry(episode: Episode) -> Entry:
         text["instruction_tokens"] = [*episode.token_ids, *[0] * padding]
     if episode.language is not None:
         text["language"] = episode.language
+    if episode.instruction_id is not None:
+        text["instruction_id"] = episode.instruction_id
     entry: Entry = {
         "episode_id": _id(episode.instr_id),
         "trajectory_id": episode.path_id,

@@ -21,7 +21,7 @@ from sterna.data.episodes import Episode
 from sterna.data.vlnce import Trajectory
 from sterna.envs.continuous import Camera, FrameSource, Ground, Obs, cameras_of
 from sterna.envs.walkers import Walkers
-from sterna.errors import InputError
+from sterna.errors import EpisodeError, InputError
 from sterna.metrics.continuous import continuous_scores
 from sterna.metrics.protocol import R2R_CE, Protocol
 from sterna.world.frames import Action, Pose
@@ -44,9 +44,10 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
     [4] (x, y, z in metres, heading in radians).
 
     Reward = geodesic metres gained towards the nearest goal, plus `success_bonus` for a STOP
-    strictly within the protocol's radius. An episode terminates at STOP and is truncated after the
-    protocol's steps. ``info``: instr_id, distance_to_goal (metres), collided, success (would a STOP
-    here succeed), steps; at the end also `scores` (`continuous_scores`).
+    strictly within the protocol's radius; 0 in test splits, which have no goals (their
+    distance_to_goal is NaN, and there are no scores). An episode terminates at STOP and is
+    truncated after the protocol's steps. ``info``: instr_id, distance_to_goal (metres), collided,
+    success (would a STOP here succeed), steps; at the end also `scores` (`continuous_scores`).
 
     Episodes are drawn uniformly with the seed given to `reset`;
     ``reset(options={"instr_id": ...})`` chooses one. `InputError` for episodes that
@@ -124,10 +125,11 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
             )
         self.episode = self.episodes[index]
         self._walkers.reset([self.episode])
-        self._goals = self._walkers.goals(0)
+        answered = bool(self.episode.goal_positions)
+        self._goals = self._walkers.goals(0) if answered else None
         self._distance = self._to_goal()
-        if not math.isfinite(self._distance):
-            raise InputError(
+        if answered and not math.isfinite(self._distance):
+            raise EpisodeError(
                 f"episode {self.episode.instr_id}: no way leads from its start to its goal; leave "
                 "the episode out"
             )
@@ -139,17 +141,19 @@ class HouseEnv(gymnasium.Env[Obs, np.int64]):
         self._walkers.step(np.array([action]))
         self._distance = self._to_goal()
         stopped = bool(self._walkers.stopped[0])
-        reward = before - self._distance
+        reward = 0.0 if self._goals is None else before - self._distance
         if stopped and self._success():
             reward += self.success_bonus
         truncated = not stopped and bool(self._walkers.done[0])
         info = self._info()
-        if stopped or truncated:
+        if (stopped or truncated) and self._goals is not None:
             scores = continuous_scores(self._walkers.traces(self._references), self.protocol)
             info["scores"] = {name: float(values[0]) for name, values in scores.items()}
         return self.observe_at(self.pose()), float(reward), stopped, truncated, info
 
     def _to_goal(self) -> float:
+        if self._goals is None:
+            return math.nan
         return self._ground.geodesic(self._walkers.position[0], self._goals)
 
     def _success(self) -> bool:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from sterna.data.episodes import Episode
 from sterna.data.vlnce import Trajectory
 from sterna.envs.continuous import Ground
-from sterna.errors import InputError
+from sterna.errors import EpisodeError, InputError
 from sterna.metrics.continuous import Trace
 from sterna.metrics.protocol import Protocol
 from sterna.world.follower import follow
@@ -81,7 +81,7 @@ class Walkers:
     def _placed(self, episode: Episode, point: Vec3) -> Floats:
         placed = self.grounds[episode.scan].snap(point)
         if np.linalg.norm(placed - point) > _ASIDE:
-            raise InputError(
+            raise EpisodeError(
                 f"episode {episode.instr_id}: {point} is more than {_ASIDE} m away from where an "
                 f"agent can stand in {episode.scan}"
             )

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sterna.errors import InputError
+from sterna.errors import EpisodeError, InputError
 from sterna.metrics.navigation import dtw
 from sterna.metrics.protocol import Protocol
 from sterna.world.geometry import Floats
+
+CLOSE = 1.0
+"""Metres of the second, stricter success radius (SR_1m, SPL_1m)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,15 +45,17 @@ def continuous_scores(traces: Sequence[Trace], protocol: Protocol) -> dict[str, 
     """Score n walks; returns name -> array [n] in the order given.
 
     * steps = T - 1, STOP counted; collisions = forward steps that met something.
-    * PL = sum of |p_i+1 - p_i|, Euclidean.
+    * TL = sum of |p_i+1 - p_i|, Euclidean.
     * NE = to_goal at the end; oracle_error = min of to_goal, the start included.
     * SR = stopped and NE < radius (strict); OSR = oracle_error < radius, STOP or not.
-    * SPL = SR * G / max(G, PL), G the stored geodesic; 1 for a success with both 0.
+    * SR_1m, SPL_1m: the same with a radius of 1 m, whatever the protocol's: 3 m are reached by
+      chance in small houses.
+    * SPL = SR * G / max(G, TL), G the stored geodesic; 1 for a success with both 0.
     * DTW over Euclidean distances, after positions equal to the one before are taken out of the
       walk; nDTW = exp(-DTW / (R * threshold)); SDTW = SR * nDTW.
 
     Raises `InputError`, naming the episode, for a walk that breaks the protocol (too many steps,
-    wrong shapes) and for any score that is not finite.
+    wrong shapes), and its kind `EpisodeError` for any score that is not finite.
     """
     if not traces:
         raise InputError("nothing to score: expected at least one walk, found none")
@@ -63,25 +68,29 @@ def _score(trace: Trace, protocol: Protocol) -> dict[str, float]:
     length = float(np.linalg.norm(np.diff(trace.positions, axis=0), axis=1).sum())
     error, oracle = float(trace.to_goal[-1]), float(trace.to_goal.min())
     success = float(trace.stopped and protocol.near(error))
+    close = float(trace.stopped and error < CLOSE)
     longest = max(length, trace.geodesic, protocol.spl_floor)
+    straight = trace.geodesic / longest if longest else 1.0
     warped = _warped(trace)
     near = float(np.exp(-warped / (len(trace.reference) * protocol.ndtw_threshold)))
     scores = {
-        "PL": length,
+        "TL": length,
         "steps": float(len(trace.positions) - 1),
         "collisions": float(trace.collisions),
         "NE": error,
         "oracle_error": oracle,
         "SR": success,
         "OSR": float(protocol.near(oracle)),
-        "SPL": success * (trace.geodesic / longest if longest else 1.0),
+        "SPL": success * straight,
+        "SR_1m": close,
+        "SPL_1m": close * straight,
         "DTW": warped,
         "nDTW": near,
         "SDTW": success * near,
     }
     for name, value in scores.items():
         if not np.isfinite(value):
-            raise InputError(
+            raise EpisodeError(
                 f"episode {trace.name}: {name} is {value}, a score must be finite; check that its "
                 "positions can be reached from the goal"
             )

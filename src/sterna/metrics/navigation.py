@@ -18,7 +18,7 @@ from sterna.metrics.protocol import Protocol
 from sterna.world.geometry import Floats, Ints
 from sterna.world.graph import NavGraph
 
-BINARY = ("SR", "OSR", "RGS", "RGS_at_goal")
+BINARY = ("SR", "SR_1m", "OSR", "RGS", "RGS_at_goal")
 """The scores that are 0 or 1 for one walk."""
 
 _BATCH = 512  # walks of similar length padded together; bounds the memory on R4R

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -276,6 +276,46 @@ RXR_CE = Protocol(
 )
 """RxR in continuous environments with the task settings of the RxR-Habitat challenge."""
 
+# What others evaluate with, as their own configuration files say it; what those leave open (body,
+# camera height, depth) is VLN-CE's. Scores under different protocols are not to be compared.
+_VGA: Mapping[str, Any] = MappingProxyType({"camera_width": 640, "camera_height": 480})
+
+R2R_CE_VLNR1 = replace(R2R_CE, name="R2R_CE_VLNR1", **_VGA)
+"""R2R-CE with VLN-R1's released task file: 15 degrees, sliding, 640 x 480 at 90 degrees."""
+
+R2R_CE_NAVID = replace(R2R_CE, name="R2R_CE_NAVID", turn_angle=30, **_VGA)
+"""R2R-CE with NaVid's: turns of 30 degrees, 640 x 480 at 90 degrees (its rule of stopping early
+is the agent's)."""
+
+R2R_CE_STREAMVLN = replace(
+    R2R_CE,
+    name="R2R_CE_STREAMVLN",
+    **_VGA,
+    camera_hfov=79,
+    depth_width=640,
+    depth_height=480,
+    depth_hfov=79,
+)
+"""R2R-CE with StreamVLN's: 15 degrees, sliding (left at its default), 640 x 480 at 79 degrees."""
+
+RXR_CE_NAVID = replace(RXR_CE, name="RXR_CE_NAVID", sliding=True, camera_hfov=90)
+"""RxR-CE with NaVid's: 30 degrees and sliding, 640 x 480 at 90 degrees."""
+
+RXR_CE_NAVILA = replace(
+    RXR_CE,
+    name="RXR_CE_NAVILA",
+    turn_angle=15,
+    sliding=True,
+    camera_width=512,
+    camera_height=512,
+    camera_hfov=90,
+)
+"""RxR-CE (English) with NaVILA's: 15 degrees and sliding, 512 x 512 at 90 degrees."""
+
+RXR_CE_INTERNNAV = replace(RXR_CE, name="RXR_CE_INTERNNAV", turn_angle=15, sliding=True)
+"""RxR-CE with InternNav's: 15 degrees, sliding (left at its default), 500 steps by its evaluator
+(its environment would allow 50,000)."""
+
 _PUBLISHED.update(
     {
         p.name: p
@@ -288,6 +328,12 @@ _PUBLISHED.update(
             REVERIE_V2_DUET,
             R2R_CE,
             RXR_CE,
+            R2R_CE_VLNR1,
+            R2R_CE_NAVID,
+            R2R_CE_STREAMVLN,
+            RXR_CE_NAVID,
+            RXR_CE_NAVILA,
+            RXR_CE_INTERNNAV,
         )
     }
 )
@@ -296,10 +342,12 @@ PROTOCOLS = MappingProxyType(_PUBLISHED)
 
 
 def find_protocol(name: str) -> Protocol:
-    """Return a published protocol; `InputError` lists the names if there is no such one."""
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise InputError(
-            f"unknown protocol {name!r}; expected one of {', '.join(PROTOCOLS)}"
-        ) from None
+    """Return a published protocol; `InputError` lists the names if there is no such one.
+
+    Small letters and hyphens will do, with ``-v1`` at the end or not: r2r-ce-v1 is R2R_CE.
+    """
+    written = name.upper().replace("-", "_").removesuffix("_V1")
+    found = PROTOCOLS.get(name) or PROTOCOLS.get(written)
+    if found is None:
+        raise InputError(f"unknown protocol {name!r}; expected one of {', '.join(PROTOCOLS)}")
+    return found

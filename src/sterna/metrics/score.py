@@ -25,8 +25,9 @@ from sterna.world.graph import NavGraph, load_graph
 _COLUMNS = (
     *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"),
     *("RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal"),
+    *("SR_1m", "SPL_1m", "collisions", "steps"),
 )
-_METRES = ("NE", "TL")
+_PLAIN = ("NE", "TL", "collisions", "steps")
 
 
 def score_file(
@@ -149,7 +150,7 @@ def _table(episodes: Sequence[Episode], scores: Mapping[str, Any]) -> dict[str, 
 
 
 def format_result(result: Result) -> str:
-    """Render the scores as a text table: rates in percent, NE and TL in metres.
+    """Render the scores as a text table: rates in percent, NE and TL in metres, counts.
 
     Columns: mean, and its standard errors: plain, clustered by path, clustered by scan.
     """
@@ -162,7 +163,7 @@ def format_result(result: Result) -> str:
         f"{'score':<{width}}{'mean':>9}{'s.e.':>9}{'by path':>9}{'by scan':>9}",
     ]
     for name in names:
-        factor = 1 if name in _METRES else 100
+        factor = 1 if name in _PLAIN else 100
         lines.append(f"{name:<{width}}" + _cells(result.scores[name], factor))
     return "\n".join(lines)
 

@@ -1,0 +1,315 @@
+"""`sterna eval --env`: options and files put together for an evaluation in continuous space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from sterna.data.episodes import Episode
+from sterna.data.layout import Layout
+from sterna.data.tracks import Track, TrackFile, read_tracks
+from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce
+from sterna.envs.continuous import ContinuousNavEnv
+from sterna.envs.habitat import HabitatEnv
+from sterna.envs.house import HouseEnv
+from sterna.envs.house_worlds import HouseWorlds
+from sterna.envs.simulator import URL, Simulator
+from sterna.envs.slots import Maker
+from sterna.errors import InputError
+from sterna.files import read_json, sha256
+from sterna.metrics.leaderboards import board_of, file_of, walks_in, write_board
+from sterna.metrics.protocol import R2R_CE, RXR_CE, Protocol, find_protocol
+from sterna.metrics.result import Result, write_result
+from sterna.metrics.tracks import score_tracks
+from sterna.recipes.continuous import walk_episodes
+from sterna.recipes.controls import CONTROLS, FORWARD_STEPS, FREQUENCIES, SlotAgent, control
+from sterna.recipes.navigators import check_turns, open_navigator
+
+Task = Literal["vlnce", "rxr-ce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """An evaluation in continuous space."""
+
+    env: Literal["house", "habitat"]
+    """Houses in this process, or a simulator server."""
+    agent: str
+    """random, forward, follower, stay, or the folder of a navigator."""
+    split: str = "val_unseen"
+    task: Task = "vlnce"
+    """Which of the data folder's episode files."""
+    episodes: Path | None = None
+    """Episode file to walk instead."""
+    languages: tuple[str, ...] = ()
+    """Only episodes whose language begins with one of these (RxR: en, hi, te)."""
+    protocol: str | None = None
+    """Name or JSON file; None: the agent's own, else that of the task."""
+    servers: tuple[str, ...] = (URL,)
+    """Simulator servers; a worker each."""
+    token: str | None = None
+    timeout: float = 120.0
+    coding: str = "raw"
+    """How servers send colour frames: raw, png, jpeg (with loss)."""
+    slots: int = 8
+    """Environments of a worker that walk side by side."""
+    workers: int = 1
+    """Threads that step houses."""
+    seed: int = 0
+    frequencies: tuple[float, float, float, float] = FREQUENCIES
+    forward_steps: int = FORWARD_STEPS
+    execute: int | None = None
+    """Actions of a navigator's answer that are carried out before it looks again."""
+    blind: bool = False
+    about: int | None = None
+    """Walk every k-th episode, about this many."""
+    shard: tuple[int, int] | None = None
+    """(i, n): walk the i-th of n shares (from 1) alone; scores come when all were walked."""
+    skip: bool = False
+    """Leave episodes out that cannot be scored, and name them in the result."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("slots", "workers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, found {getattr(self, name)}")
+        if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
+            raise InputError(f"--shard must be i/n with 1 <= i <= n, found {self.shard}")
+
+    @property
+    def label(self) -> str:
+        """What results and files call the episodes: the split, or the name of their file."""
+        return self.split if self.episodes is None else self.episodes.name.split(".json")[0]
+
+
+def open_protocol(name: str) -> Protocol:
+    """Return a published protocol by name, or one from a JSON file."""
+    if name.endswith(".json"):
+        return Protocol.from_dict(read_json(name))
+    return find_protocol(name)
+
+
+def read_episodes(
+    config: EvalConfig, root: Path | None
+) -> tuple[list[Episode], dict[str, Trajectory]]:
+    """Read the episodes to walk, and the reference trajectories beside them (none: empty)."""
+    file = config.episodes or _episode_file(config.task, config.split, root)
+    episodes = [replace(episode, split=config.label) for episode in read_vlnce(file)]
+    if config.languages:
+        episodes = [e for e in episodes if str(e.language).startswith(config.languages)]
+    if not episodes:
+        raise InputError(
+            f"{file}: no episodes to walk" + " in these languages" * bool(config.languages)
+        )
+    if config.about:
+        episodes = episodes[:: max(1, len(episodes) // config.about)]
+    name = file.name.removesuffix(".gz").removesuffix(".json")
+    beside = [file.with_name(f"{name}_gt.json{tail}") for tail in (".gz", "")]
+    found = next((path for path in beside if path.is_file()), None)
+    return episodes, {} if found is None else read_trajectories(found)
+
+
+def _episode_file(task: Task, split: str, root: Path | None) -> Path:
+    if root is None:
+        raise InputError("eval: no episodes; give --episodes FILE or a data folder (--data)")
+    layout = Layout(root)
+    return layout.vlnce(split) if task == "vlnce" else layout.rxrce(split)
+
+
+def open_agent(config: EvalConfig) -> tuple[SlotAgent, dict[str, Any], tuple[str, ...]]:
+    """Return the agent, what tells it from others, and the sensors it needs."""
+    if config.agent in CONTROLS:
+        agent = control(
+            config.agent,
+            seed=config.seed,
+            frequencies=config.frequencies,
+            forward_steps=config.forward_steps,
+        )
+        told: dict[str, Any] = {"agent": config.agent}
+        if config.agent == "random":
+            told["frequencies"] = list(config.frequencies)
+        if config.agent == "forward":
+            told["forward_steps"] = config.forward_steps
+        return agent, told, ()
+    folder = Path(config.agent)
+    if not folder.is_dir():
+        raise InputError(
+            f"no agent {config.agent!r}: expected {', '.join(CONTROLS)} or the folder of a "
+            "navigator"
+        )
+    weights = {path.name: sha256(path)[:16] for path in sorted(folder.glob("*.safetensors"))}
+    walker: SlotAgent = open_navigator(
+        folder, seed=config.seed, execute=config.execute, blind=config.blind
+    )
+    told = {"agent": str(folder), "weights": weights, "execute": config.execute}
+    return walker, {**told, "blind": config.blind}, ("rgb",)
+
+
+def protocol_of(config: EvalConfig) -> Protocol:
+    """Return the protocol asked for; else that beside the agent; else the task's."""
+    if config.protocol is not None:
+        return open_protocol(config.protocol)
+    for folder in (Path(config.agent), Path(config.agent).parent):
+        if config.agent not in CONTROLS and (folder / "protocol.json").is_file():
+            return open_protocol(str(folder / "protocol.json"))
+    return R2R_CE if config.task == "vlnce" else RXR_CE
+
+
+def maker_of(
+    config: EvalConfig,
+    protocol: Protocol,
+    episodes: Sequence[Episode],
+    sensors: Sequence[str],
+) -> Maker:
+    """Return what makes a worker's environments."""
+
+    def houses(worker: int) -> list[ContinuousNavEnv]:
+        worlds = HouseWorlds(protocol, keep=2 * config.slots)
+        frames = worlds.frames if sensors else None
+        return [
+            HouseEnv(worlds, episodes, frames=frames, protocol=protocol, sensors=sensors or None)
+            for _ in range(config.slots)
+        ]
+
+    def server(worker: int) -> list[ContinuousNavEnv]:
+        return [
+            HabitatEnv(
+                Simulator(
+                    protocol,
+                    config.servers[worker],
+                    sensors=sensors,
+                    token=config.token,
+                    timeout=config.timeout,
+                    coding=config.coding,
+                ),
+                episodes,
+            )
+            for _ in range(config.slots)
+        ]
+
+    return houses if config.env == "house" else server
+
+
+def run_eval_env(
+    config: EvalConfig, root: Path | None, out: Path, *, progress: bool = True
+) -> Result | None:
+    """Walk and score; write tracks, submission and result into `out`; None while shares are left.
+
+    A run that was stopped goes on where it was. `InputError` for a server, an episode file or an
+    agent that cannot be used, and for episodes without a finite score (but see `skip`).
+    """
+    begun = time.monotonic()
+    protocol = protocol_of(config)
+    episodes, references = read_episodes(config, root)
+    agent, told, sensors = open_agent(config)
+    check_turns(agent, protocol)
+    settings = {**told, "seed": config.seed, "env": config.env, "protocol": protocol.to_dict()}
+    if config.env == "habitat":
+        settings["simulator"] = _about(config, protocol)
+    file = TrackFile(out / f"{_stem(config)}.jsonl", settings)
+    walked = _all_tracks(config, out, file)
+    before = len(walked)
+    tracks, unscorable = walk_episodes(
+        agent,
+        maker_of(config, protocol, episodes, sensors),
+        _share(config, episodes),
+        workers=config.workers if config.env == "house" else len(config.servers),
+        together=config.env == "habitat",
+        walked=walked,
+        done=file.add,
+        progress=progress,
+    )
+    if config.shard is not None:
+        return None
+    seconds = time.monotonic() - begun
+    steps = sum(len(track.actions) for track in tracks[before:])
+    return _written(
+        config,
+        out,
+        score=lambda: score_tracks(
+            tracks,
+            episodes,
+            protocol,
+            references=references,
+            unscorable=unscorable,
+            skip=config.skip,
+            seed=config.seed,
+            config={k: v for k, v in settings.items() if k not in ("protocol", "seed")},
+            cost={"seconds": seconds, "steps": steps, "episodes_walked": len(tracks) - before},
+        ),
+        tracks=walks_in(tracks, episodes),
+        episodes=episodes,
+        protocol=protocol,
+    )
+
+
+def _about(config: EvalConfig, protocol: Protocol) -> dict[str, Any]:
+    """What serves, for the record; all servers must be the same."""
+    kinds = []
+    for url in config.servers:
+        simulator = Simulator(protocol, url, token=config.token, timeout=config.timeout)
+        told = simulator.about()
+        simulator.close()
+        kinds.append({"backend": told.get("backend"), "versions": told.get("versions")})
+    if any(kind != kinds[0] for kind in kinds):
+        raise InputError(f"the servers differ: {kinds[0]} and others; take equal ones")
+    return {**kinds[0], "coding": config.coding}
+
+
+def _stem(config: EvalConfig) -> str:
+    part = "" if config.shard is None else ".{}of{}".format(*config.shard)
+    return f"tracks_{config.label}{part}"
+
+
+def _share(config: EvalConfig, episodes: Sequence[Episode]) -> Sequence[Episode]:
+    """Return the episodes of this share: whole runs of the list sorted by scene."""
+    if config.shard is None:
+        return episodes
+    number, count = config.shard
+    ordered = sorted(episodes, key=lambda episode: episode.scan)
+    first, last = (len(ordered) * i // count for i in (number - 1, number))
+    return ordered[first:last]
+
+
+def _all_tracks(config: EvalConfig, out: Path, file: TrackFile) -> list[Track]:
+    """Return the tracks of this file; without a share also those of all shares beside it."""
+    tracks = list(file.tracks)
+    if config.shard is not None:
+        return tracks
+    own = read_tracks(file.path)[0]
+    known = {track.instr_id for track in tracks}
+    for path in sorted(out.glob(f"tracks_{config.label}.*of*.jsonl")):
+        header, more = read_tracks(path)
+        if header != own:
+            raise InputError(f"{path}: a share walked under other settings; delete it")
+        for track in more:
+            if track.instr_id in known:
+                raise InputError(f"{path}: episode {track.instr_id} was walked in two shares")
+            known.add(track.instr_id)
+            file.add(track)
+        tracks += more
+        path.unlink()
+    return tracks
+
+
+def _written(
+    config: EvalConfig,
+    out: Path,
+    *,
+    score: Any,
+    tracks: Sequence[Track],
+    episodes: Sequence[Episode],
+    protocol: Protocol,
+) -> Result | None:
+    board = board_of(protocol)
+    named: Mapping[str, Episode] = {e.instr_id: e for e in episodes}
+    if board == "r2r-ce" or all(named[t.instr_id].instruction_id for t in tracks):
+        write_board(out / file_of(board, config.label), board, tracks, episodes)
+    if not any(episode.goal_positions for episode in episodes):
+        return None
+    result: Result = score()
+    write_result(out / f"result_{config.label}.json", result)
+    return result
