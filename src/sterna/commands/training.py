@@ -1,4 +1,4 @@
-"""`sterna pretrain`, `train`, `distil` and `grpo`: a recipe, its options, a run."""
+"""`sterna pretrain`, `train` and `distil`: a recipe, its options, a run."""
 
 from __future__ import annotations
 
@@ -109,19 +109,6 @@ def _distil_pretraining(argv: Sequence[str]) -> int:
     )
     following = _NEXT.replace("train", "distil", 1)
     return _run(Stage1Arguments, STAGE1, "distil --stage 1", about, argv, prepare, following)
-
-
-def grpo(argv: Sequence[str]) -> int:
-    """Improve a trained policy by rewards."""
-    from sterna.recipes.arguments import ClosedLoopArguments
-    from sterna.recipes.grpo import prepare
-    from sterna.recipes.tables import CLOSED_LOOP
-
-    about = (
-        "Improve a trained policy by the rewards of walks of its own, compared in groups (GRPO). "
-        "Name it with --policy RUN. Choose a recipe:"
-    )
-    return _run(ClosedLoopArguments, CLOSED_LOOP, "grpo", about, argv, prepare)
 
 
 def _stage(argv: list[str]) -> tuple[str, list[str]]:

@@ -17,6 +17,7 @@ from sterna.recipes.config import (
     TrainConfig,
 )
 from sterna.recipes.options import Common
+from sterna.recipes.practice import OfflineRun, RolloutRun
 from sterna.recipes.sft import SftRun
 
 
@@ -75,6 +76,20 @@ class SftArguments(RunArguments):
     """A run of supervised fine-tuning by this recipe; every value can be changed."""
 
     config: Annotated[SftRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineArguments(RunArguments):
+    """A run of GRPO on recorded samples by this recipe; every value can be changed."""
+
+    config: Annotated[OfflineRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutArguments(RunArguments):
+    """A run of GRPO in environments by this recipe; every value can be changed."""
+
+    config: Annotated[RolloutRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

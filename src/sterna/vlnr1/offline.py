@@ -123,10 +123,16 @@ class OfflineRunner(Runner):
         folder: str | Path,
         loop: LoopConfig,
         optimizer: OptimizerConfig,
+        *,
+        rows: Ints | None = None,
         **more: Any,
     ) -> None:
-        """Prepare a run in `folder`; `InputError` for settings that do not fit one another."""
+        """Prepare a run in `folder`; `rows` are the samples that are learnt from (None: all).
+
+        `InputError` for settings that do not fit one another.
+        """
         check_loop(loop, task.config)
+        self.rows = np.arange(len(samples)) if rows is None else rows
         self.task, self.samples, self.images, self.reward = task, samples, images, reward
         self._batch: Answered | None = None
         # The runner remembers no walks here, so it needs no episodes.
@@ -140,14 +146,14 @@ class OfflineRunner(Runner):
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         return Batches(
-            cast("Sequence[Episode]", self.samples),
+            cast("Sequence[Episode]", self.rows),
             size,
             self.loop.seed,
             stream=stream,
             part=self.accelerator.process_index,
             parts=self.accelerator.num_processes,
             window=self.loop.length_window,
-            lengths=image_counts(self.samples),
+            lengths=image_counts(self.samples)[self.rows],
         )
 
     def _pieces(self, iteration: int) -> Sequence[Answered]:
@@ -160,7 +166,7 @@ class OfflineRunner(Runner):
         return cut(self._batch, self.loop.pieces)
 
     def _ask(self, turn: int, iteration: int) -> Answered:
-        chosen = cast("list[EgoSample]", self.shown[turn])
+        chosen = [self.samples[int(row)] for row in cast("list[int]", self.shown[turn])]
         with self.accelerator.autocast():
             seed = draw_seed(self.loop.seed, _DRAWS + self.accelerator.process_index, turn)
             given, answers = ask(self.task, chosen, self.images, seed)

@@ -274,10 +274,13 @@ class RolloutRunner(Runner):
         assert self._batch is not None
         return cut(self._batch, self.loop.pieces)
 
-    def _walk(self, turn: int) -> Answered:
-        group = self.task.config.objective.group
+    def agent_of(self, turn: int) -> KeepingAgent:
+        """Return who walks a batch."""
         seed = draw_seed(self.loop.seed, _DRAWS + self.accelerator.process_index, turn)
-        agent = KeepingAgent(self.task, self.execute, seed)
+        return KeepingAgent(self.task, self.execute, seed)
+
+    def _walk(self, turn: int) -> Answered:
+        group, agent = self.task.config.objective.group, self.agent_of(turn)
         episodes = [e for e in self.shown[turn] for _ in range(group)]
         scores = scores_of(walk_all(agent, self.envs, episodes), group, self.protocol)
         given = judged(agent, scores, self.reward, self.task.config)
