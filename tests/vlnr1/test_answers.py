@@ -199,7 +199,7 @@ def test_states_are_written_where_a_batch_is_done_with(walks: EgoStore, tmp_path
 
 def test_rewards_alone_teach_which_action_a_colour_means(walks: EgoStore, tmp_path: Path) -> None:
     config = AnswersConfig(objective=ObjectiveConfig(group=8, kl_weight=0.0), constrained=True)
-    runner(walks, tmp_path, config, rate=3e-3, iterations=40, batch_size=6, save_every=40).run()
+    runner(walks, tmp_path, config, rate=3e-3, iterations=30, batch_size=6, save_every=30).run()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     first = np.array([row["first"] for row in rows])
     reward = np.array([row["reward"] for row in rows])

@@ -170,6 +170,15 @@ def test_groups_that_agree_move_nothing(panoramas: Panoramas, episodes: list[Epi
     assert all((g == 0).all() for g in gradient(task, batch).values())
 
 
+def test_without_gain_walks_are_judged_and_nothing_is_learnt_of_it(
+    make_task: MakeTask, episodes: list[Episode]
+) -> None:
+    task = make_task(replace(PLAIN, gain=0.0))
+    batch = collected(task, episodes[:3])
+    assert batch.values["equal_groups"] < 1 and batch.values["reward"] != 0
+    assert all((g == 0).all() for g in gradient(task, batch).values())
+
+
 def test_no_lesson_where_the_goal_was_left_behind() -> None:
     graph = line_graph(4)
     panoramas = panoramas_of([graph])

@@ -57,6 +57,8 @@ class ClosedLoopConfig:
 
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     reward: WalkReward = field(default_factory=WalkReward)
+    gain: float = 1.0
+    """Factor on the advantages; 0: nothing but anchor and divergence (a control)."""
     updates: int = 1
     """Optimiser steps that learn from the same walks; 1: strictly on-policy."""
     temperature: float = 1.0
@@ -74,10 +76,10 @@ class ClosedLoopConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not (self.temperature > 0 and self.imitation >= 0):
+        if not (self.temperature > 0 and self.imitation >= 0 and self.gain >= 0):
             raise InputError(
-                "grpo: temperature must be positive and imitation not negative, found "
-                f"{self.temperature} and {self.imitation}"
+                "grpo: temperature must be positive, imitation and gain not negative, found "
+                f"{self.temperature}, {self.imitation}, {self.gain}"
             )
         if min(self.updates, self.max_steps, self.buckets) < 1:
             raise InputError(
@@ -253,7 +255,7 @@ def judged(
 ) -> Walked:
     """Turn walks and their scores [B, G] into decisions with advantages and weights."""
     rewards = walk_rewards(scores, config.reward)
-    advantages = group_advantages(rewards, config.objective.scale)
+    advantages = config.gain * group_advantages(rewards, config.objective.scale)
     lengths = np.bincount(found.walk, minlength=rewards.size)
     weights = item_weights(lengths, config.objective.mean, config.max_steps)
     expert, lesson = lessons(atlas, episodes, found.rows)

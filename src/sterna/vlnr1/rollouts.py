@@ -36,6 +36,7 @@ from sterna.vlnr1.rewards import stack_answers
 from sterna.vlnr1.walks import WalkReward, walk_rewards
 from sterna.world.frames import Action
 from sterna.world.geometry import Floats, Ints
+from sterna.world.space import sample_path
 
 _WATCHED = ("SR", "SPL", "NE", "nDTW", "OSR", "steps", "collisions")
 """Scores of the drawn walks that a run logs."""
@@ -124,15 +125,24 @@ class KeepingAgent(NavigatorAgent):
 
 
 def walk_all(
-    agent: KeepingAgent, envs: Sequence[ContinuousNavEnv], episodes: Sequence[Episode]
+    agent: KeepingAgent,
+    envs: Sequence[ContinuousNavEnv],
+    episodes: Sequence[Episode],
+    protocol: Protocol,
 ) -> list[Trace]:
-    """Walk episode i in environment i, all side by side, to their ends; return the traces [N]."""
+    """Walk episode i in environment i, all side by side, to their ends; return the traces [N].
+
+    They are compared with the annotated waypoints, or else the shortest way, with points in between
+    as far apart as forward steps. `InputError` for a protocol of navigation graphs.
+    """
+    if protocol.forward_step is None:
+        raise InputError(f"protocol {protocol.name} is not for continuous space")
     seen: list[Any] = []
     logs: list[_Log] = []
     for env, episode in zip(envs, episodes, strict=True):
         first, info = env.reset(options={"instr_id": episode.instr_id})
         seen.append(first)
-        logs.append(_Log(env, episode, info))
+        logs.append(_Log(env, episode, info, protocol.forward_step))
     active = np.ones(len(envs), bool)
     agent.reset(range(len(envs)), seen)
     while active.any():
@@ -147,16 +157,18 @@ def walk_all(
 class _Log:
     """Where one walk has been."""
 
-    def __init__(self, env: ContinuousNavEnv, episode: Episode, info: dict[str, Any]) -> None:
+    def __init__(
+        self, env: ContinuousNavEnv, episode: Episode, info: dict[str, Any], step: float
+    ) -> None:
         self.episode = episode
         self.places = [np.asarray(env.pose().position, np.float64)]
         self.to_goal = [float(info["distance_to_goal"])]
         self.collisions, self.stopped = 0, False
-        if episode.waypoints:
-            self.reference = np.asarray(episode.waypoints, np.float64)
-        else:
-            goal = env.snap(np.asarray(episode.goal_positions[0]))
-            self.reference = env.shortest_path(self.places[0], goal)
+        corners = np.array(episode.waypoints)
+        if not episode.waypoints:
+            goal = env.snap(np.array(episode.goal_positions[0]))
+            corners = env.shortest_path(self.places[0], goal)
+        self.reference = sample_path(corners, step)
 
     def add(self, env: ContinuousNavEnv, action: int, info: dict[str, Any]) -> None:
         self.places.append(np.asarray(env.pose().position, np.float64))
@@ -282,6 +294,8 @@ class RolloutRunner(Runner):
     def _walk(self, turn: int) -> Answered:
         group, agent = self.task.config.objective.group, self.agent_of(turn)
         episodes = [e for e in self.shown[turn] for _ in range(group)]
-        scores = scores_of(walk_all(agent, self.envs, episodes), group, self.protocol)
+        scores = scores_of(
+            walk_all(agent, self.envs, episodes, self.protocol), group, self.protocol
+        )
         given = judged(agent, scores, self.reward, self.task.config)
         return self.task.complete(given, self.loop.pieces)
