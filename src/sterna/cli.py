@@ -18,6 +18,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   train        train a navigator by imitation from a recipe
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
+  grpo         improve a trained navigator by rewards: of its walks, or of its answers (VLN-R1)
   eval         walk a split with a saved policy and score it
   eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
   habitat serve  the script that runs inside Habitat's environment, or houses in its place
@@ -46,6 +47,7 @@ COMMANDS = {
     "distil": "training:distil",
     "distill": "training:distil",
     "sft": "finetuning:sft",
+    "grpo": "practice:grpo",
     "eval": "scoring:evaluate",
     "habitat serve": "continuous:habitat",
     "export": "edge:export",

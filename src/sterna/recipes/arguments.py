@@ -9,8 +9,15 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from sterna.recipes.config import DistillRun, PretrainRun, Stage1Run, TrainConfig
+from sterna.recipes.config import (
+    ClosedLoopRun,
+    DistillRun,
+    PretrainRun,
+    Stage1Run,
+    TrainConfig,
+)
 from sterna.recipes.options import Common
+from sterna.recipes.practice import OfflineRun, RolloutRun
 from sterna.recipes.sft import SftRun
 
 
@@ -58,10 +65,31 @@ class Stage1Arguments(RunArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClosedLoopArguments(RunArguments):
+    """A run of closed-loop GRPO by this recipe; every value can be changed."""
+
+    config: Annotated[ClosedLoopRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SftArguments(RunArguments):
     """A run of supervised fine-tuning by this recipe; every value can be changed."""
 
     config: Annotated[SftRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfflineArguments(RunArguments):
+    """A run of GRPO on recorded samples by this recipe; every value can be changed."""
+
+    config: Annotated[OfflineRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutArguments(RunArguments):
+    """A run of GRPO in environments by this recipe; every value can be changed."""
+
+    config: Annotated[RolloutRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

@@ -15,6 +15,7 @@ from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.pretrain.task import PretrainConfig
 from sterna.train.schedule import OptimizerConfig
+from sterna.vlnr1.graph_task import ClosedLoopConfig
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
 Task = Literal["r2r", "r4r", "reverie", "reverie-v2"]
@@ -187,3 +188,26 @@ class Stage1Run(PretrainRun):
         if self.teacher is None:
             raise InputError("distil: no teacher; name its run, for example --teacher RUN/best")
         return self.teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedLoopRun:
+    """A run that improves a trained graph policy by walks of its own (GRPO)."""
+
+    policy: Path | None = None
+    """The policy to improve: a run (its `best` is meant), or a folder of weights."""
+    data: DataConfig = field(default_factory=DataConfig)
+    grpo: ClosedLoopConfig = field(default_factory=ClosedLoopConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    select: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        """Check what depends on several parts."""
+        _check_selection(self.data, self.loop)
+
+    def need_policy(self) -> Path:
+        """Return the policy's folder; `InputError` if none was named."""
+        if self.policy is None:
+            raise InputError("grpo: no policy to improve; name its run, for example --policy RUN")
+        return self.policy

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from sterna.minivln.stage2 import DistillTask
-from sterna.recipes.config import DistillRun, PretrainRun, TrainConfig
+from sterna.recipes.config import ClosedLoopRun, DistillRun, PretrainRun, TrainConfig
 from sterna.recipes.runs import Ready
 
 _WALKED = 48
@@ -28,7 +28,11 @@ Prepare = Callable[[Any, Path, Path], Ready]
 
 
 def plan_run(
-    prepare: Prepare, config: TrainConfig | PretrainRun, root: Path, *, cycles: int = 2
+    prepare: Prepare,
+    config: TrainConfig | PretrainRun | ClosedLoopRun,
+    root: Path,
+    *,
+    cycles: int = 2,
 ) -> tuple[str, dict[str, Any]]:
     """Measure a few iterations and some walks of a run; return the plan as text and as values.
 
@@ -66,14 +70,14 @@ def plan_run(
 
 def _iteration(run: Ready, cycles: int) -> float:
     """Return seconds an iteration: means over a fresh walk and its replays, then their median."""
-    loop = run.runner.loop
-    first = min(loop.warm_start, max(0, loop.iterations - loop.replay - 1))
+    loop, cycle = run.runner.loop, run.runner.cycle
+    first = min(loop.warm_start, max(0, loop.iterations - cycle))
     each = []
     for _ in range(cycles + 1):
         began = time.perf_counter()
-        for iteration in range(first, first + loop.replay + 1):
+        for iteration in range(first, first + cycle):
             run.runner.step(iteration)
-        each.append((time.perf_counter() - began) / (loop.replay + 1))
+        each.append((time.perf_counter() - began) / cycle)
     return median(each[1:])
 
 

@@ -25,7 +25,13 @@ from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
 from sterna.recipes.answers import PROTOCOL_OF_TASK
-from sterna.recipes.config import DataConfig, DistillRun, PretrainRun, TrainConfig
+from sterna.recipes.config import (
+    ClosedLoopRun,
+    DataConfig,
+    DistillRun,
+    PretrainRun,
+    TrainConfig,
+)
 from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teacher
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
@@ -68,7 +74,7 @@ def protocol_of(data: DataConfig) -> Protocol:
 class Ready:
     """A run that could start: all is read, nothing is done yet."""
 
-    config: TrainConfig | PretrainRun
+    config: TrainConfig | PretrainRun | ClosedLoopRun
     policy: DUET
     runner: Runner
     episodes: Sequence[Episode]
@@ -125,7 +131,7 @@ def ready(
     kind: type[Runner],
     task: nn.Module,
     policy: DUET,
-    config: TrainConfig | PretrainRun,
+    config: TrainConfig | PretrainRun | ClosedLoopRun,
     out: Path,
     *,
     world: World,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sterna.recipes import houses, pretraining, r2r, reverie
+from sterna.recipes import grpo, houses, pretraining, r2r, reverie
 
 TRAINING = {**r2r.TRAINING, **reverie.TRAINING, **houses.TRAINING}
 DISTILLING = {**r2r.DISTILLING, **reverie.DISTILLING, **houses.DISTILLING}
 PRETRAINING = {**pretraining.PRETRAINING, **reverie.PRETRAINING, **houses.PRETRAINING}
 STAGE1 = {**pretraining.STAGE1, **reverie.STAGE1, **houses.STAGE1}
+CLOSED_LOOP = grpo.CLOSED_LOOP

@@ -27,6 +27,9 @@ class RunLog:
     def _drop_from(self, iteration: int) -> None:
         if not self.path.exists():
             return
+        if not iteration:  # all of it will be written again, what came before the first one too
+            write_text(self.path, "")
+            return
         whole = [line for line in self.path.read_text("utf-8").split("\n")[:-1] if line]
         kept = [line for line in whole if json.loads(line)["iteration"] <= iteration]
         write_text(self.path, "".join(f"{line}\n" for line in kept))

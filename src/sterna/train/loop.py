@@ -130,8 +130,11 @@ class Runner(ABC):
     before the first iteration (a run killed there begins anew). Everything random is a function of
     (seed, iteration), so that weights after iteration N do not depend on how often the run was
     killed. A run is continued with the `config` it began with; what it did not know of then counts
-    as its value in `defaults`.
+    as its value in `defaults`. Where `scores_start` is set, the weights that it begins with take
+    part in the selection.
     """
+
+    scores_start = False
 
     def __init__(
         self,
@@ -160,11 +163,15 @@ class Runner(ABC):
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         self.shown = self._batches(episodes, loop.batch_size, 0)
         self.optimizer = make_optimizer(task, optimizer)
-        self.progress, self.memory = Progress(), Memory(loop.memory)
+        self.progress, self.memory = Progress(), self._new_memory()
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
             self._restore(episodes)
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
+
+    def _new_memory(self) -> Memory:
+        """Return what a training state keeps of recorded batches."""
+        return Memory(self.loop.memory)
 
     def _restore(self, episodes: Sequence[Episode]) -> None:
         """Take up weights, optimiser and progress from the training state."""
@@ -205,6 +212,11 @@ class Runner(ABC):
         """Where the training state lies."""
         return self.folder / STATE_FILE
 
+    @property
+    def cycle(self) -> int:
+        """Iterations that learn from what one of them walked."""
+        return self.loop.replay + 1
+
     def _check_config(self, config: dict[str, Any], defaults: dict[str, Any]) -> None:
         path = self.folder / "recipe.json"
         wanted = json.loads(json.dumps(config))
@@ -239,6 +251,8 @@ class Runner(ABC):
         if self.prelude is not None and not self.progress.iteration:
             with self.accelerator.autocast():
                 self.prelude(log.write)
+        if self.scores_start and self.evaluate is not None and not self.progress.iteration:
+            self._select(log, self.evaluate())
         while self.progress.iteration < self.loop.iterations:
             output, norm = self.step(self.progress.iteration)
             self.progress.iteration += 1

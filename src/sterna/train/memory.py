@@ -57,19 +57,23 @@ def _pack(batch: Recorded) -> dict[str, Any]:
     return {"episodes": names, "rows": rows, **taught, **arrays}
 
 
-def _unpack(values: Mapping[str, Any], episodes: Mapping[str, Episode]) -> Recorded:
-    unknown = [name for name in values["episodes"] if name not in episodes]
+def episodes_named(names: Sequence[str], episodes: Mapping[str, Episode]) -> tuple[Episode, ...]:
+    """Return the episodes that a state remembers; `InputError` for one that is not there."""
+    unknown = [name for name in names if name not in episodes]
     if unknown:
         raise InputError(
             f"training state: it remembers episode {unknown[0]!r}, which this split lacks; "
             "continue with the data that it was trained on"
         )
+    return tuple(episodes[name] for name in names)
 
+
+def _unpack(values: Mapping[str, Any], episodes: Mapping[str, Episode]) -> Recorded:
     def array(tensor: Tensor) -> Any:
         return np.asarray(tensor.numpy())
 
     return Recorded(
-        episodes=tuple(episodes[name] for name in values["episodes"]),
+        episodes=episodes_named(values["episodes"], episodes),
         rows=MapRows(**{name: array(value) for name, value in values["rows"].items()}),
         taught=values["taught"],
         taught_objects=values.get("taught_objects"),
