@@ -127,7 +127,7 @@ def _shows(known: HouseMap, thing: int, least: float) -> bool:
     x0, y0, x1, y1 = known.marks.rects[thing].tolist()
     low, high = known.marks.heights[thing].tolist()
     floor = known.house.floors[int(known.marks.storey[thing])]
-    return max(x1 - x0, y1 - y0, high - low) >= least and low - floor <= HIGH
+    return bool(max(x1 - x0, y1 - y0, high - low) >= least and low - floor <= HIGH)
 
 
 def _calls(known: HouseMap, thing: int, dice: Dice, wordings: int) -> list[str]:
