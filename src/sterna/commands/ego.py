@@ -19,9 +19,12 @@ class Make(EgoConfig):
     """Walk episodes with an expert and keep what the agent saw, did, and should have done.
 
     From seeds, nothing else is needed:
-      sterna ego make --seeds 0:40 --task easy --noise 0.1 --camera 112x112@90 --out walks
+
+        sterna ego make --seeds 0:40 --task easy --noise 0.1 --camera 112x112@90 --out walks
+
     From a folder of `sterna data make houses`, replaying its reference trajectories:
-      sterna ego make --data houses --split train --out walks
+
+        sterna ego make --data houses --split train --out walks
 
     A frame is kept once a step; samples with their history are made of them when a navigator is
     trained. A killed run goes on by the same command; other settings need another --out.

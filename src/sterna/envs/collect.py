@@ -290,8 +290,8 @@ def replay(
     walkers.reset(episodes)
     actions = [_reference(references, episode).actions for episode in episodes]
     table = np.full((max(map(len, actions), default=0), len(actions)), Action.STOP, np.int64)
-    for i, walk in enumerate(actions):
-        table[: len(walk), i] = walk
+    for i, own in enumerate(actions):
+        table[: len(own), i] = own
     poses, collided = list[Floats](), list[Bools]()
     for row in table:
         poses.append(np.column_stack([walkers.position, walkers.heading]))

@@ -39,7 +39,7 @@ class States(NamedTuple):
 
     def take(self, rows: Ints) -> States:
         """Return some of them."""
-        return States(*(values[rows] for values in self))
+        return States(self.episode[rows], self.position[rows], self.heading[rows], self.stage[rows])
 
 
 class Expert:

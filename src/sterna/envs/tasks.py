@@ -7,7 +7,7 @@ one who follows them to the letter along the path. The same house gives the same
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -33,6 +33,7 @@ BESIDE = 0.15  # metres farther from a thing than the nearest spot that still co
 REACH = 1.0  # metres from a thing to the nearest spot an agent can stand on
 APART = 1.0  # metres between the spots beside a thing that are goals
 SPOTS = 4  # goals a thing, at most
+HIGH = 1.8  # metres over its floor at which a thing may begin: lamps on ceilings pass out of view
 TRIED = 96  # starts drawn a thing
 STARTS = 2  # of one thing, at most
 AHEAD, WITHIN = 60, 45  # in 60 of 100 cases the way lies within 45 degrees of straight ahead
@@ -78,8 +79,8 @@ def draw_tasks(
     """Return up to `count` walks of a task in a house, each told in so many ways.
 
     Episodes are as VLN-CE's: `position`, `heading`, `goal_positions` (the first is the nearest to
-    the start), `distance` (geodesic metres to it). `waypoints` are those of the path for steps, and
-    the two ends for a named thing. `InputError` for a name that is no task.
+    the start), `distance` (geodesic metres to it). `waypoints` are those of the path for steps; for
+    a named thing the two ends, and its id is the `object_id`. `InputError` for an unknown name.
     """
     if name not in TASKS:
         raise InputError(f"tasks: expected one of {', '.join(TASKS)}, found {name!r}")
@@ -102,7 +103,7 @@ def _goal_episodes(
     for thing in dice.shuffled(range(len(known.house.things))):
         if len(out) >= count * wordings:
             break
-        if _longest(known, thing) < task.least or not _calls(known, thing, dice, 1):
+        if not _shows(known, thing, task.least) or not _calls(known, thing, dice, 1):
             continue
         spots = _spots(known, ground, thing, rooms)
         starts = _starts(known, ground, task, thing, spots, rooms, dice)
@@ -112,16 +113,21 @@ def _goal_episodes(
             heading = math.radians(_heading(ground, start, goals[0], dice))
             way = _points(np.vstack([start, goals[:1]])), metres
             out += [
-                _episode(known, task, f"{name}_{told}", text, heading, way, _points(goals))
+                replace(
+                    _episode(known, task, f"{name}_{told}", text, heading, way, _points(goals)),
+                    object_id=thing,
+                )
                 for told, text in enumerate(texts)
             ]
     return out
 
 
-def _longest(known: HouseMap, thing: int) -> float:
+def _shows(known: HouseMap, thing: int, least: float) -> bool:
+    """Whether a thing is long enough, and low enough for a level camera beside it."""
     x0, y0, x1, y1 = known.marks.rects[thing].tolist()
     low, high = known.marks.heights[thing].tolist()
-    return max(x1 - x0, y1 - y0, high - low)
+    floor = known.house.floors[int(known.marks.storey[thing])]
+    return bool(max(x1 - x0, y1 - y0, high - low) >= least and low - floor <= HIGH)
 
 
 def _calls(known: HouseMap, thing: int, dice: Dice, wordings: int) -> list[str]:
