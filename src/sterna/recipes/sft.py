@@ -175,7 +175,7 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
         judged = None if held_out is None else judge_of(config, policy, held_out)
     # accelerate keeps one precision a process.
     AcceleratorState._reset_state()
-    runner = SftRunner(
+    runner: SftRunner = SftRunner(
         SftTask(policy),
         samples,
         images,

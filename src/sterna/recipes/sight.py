@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ def _mirrored(batch: Looks, *, flip: bool) -> Looks:
         return batch
     side = int(batch.depth.shape[1] ** 0.5)
 
-    def turned(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    def turned(values: NDArray[Any]) -> NDArray[Any]:
         shape = (len(values), side, side, *values.shape[2:])
         return values.reshape(shape)[:, :, ::-1].reshape(values.shape)
 

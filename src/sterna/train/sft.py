@@ -209,12 +209,13 @@ class SftRunner(Runner):
     def _tokens(self, batches: Sequence[Batch]) -> float:
         """Return the answer tokens of the batch in all processes, a process."""
         count = sum(int((self.policy.targets(batch) != IGNORED).sum()) for batch in batches)
-        processes = self.accelerator.num_processes
+        processes = int(self.accelerator.num_processes)
         if processes == 1:
             return float(count)
         # Processes average their gradients: dividing by the mean count divides by the sum.
         own = torch.tensor(float(count), dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(own, "sum")) / processes
+        total = float(self.accelerator.reduce(own, "sum"))
+        return total / processes
 
     def step(self, iteration: int) -> tuple[TaskOutput, float]:
         """Take the optimiser step of an iteration; return its output and the gradient norm."""

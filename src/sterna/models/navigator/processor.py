@@ -82,7 +82,9 @@ class Encoded:
 
     def to(self, device: torch.device | str) -> Encoded:
         """Return the batch on a device."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()}
+        moved: dict[str, Any] = {
+            k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(self).items()
+        }
         return Encoded(**moved)
 
 
@@ -227,7 +229,9 @@ class Processor:
     @classmethod
     def load(cls, folder: Path, values: Any) -> Processor:
         """Rebuild what `save` wrote."""
-        images = {k: tuple(v) if isinstance(v, list) else v for k, v in values["images"].items()}
+        images: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values["images"].items()
+        }
         tokenizer = read_tokenizer(folder)
         return cls(tokenizer, ImageConfig(**images), Template(**values["template"]))
 
@@ -282,8 +286,8 @@ def read_images(folder: Path) -> ImageConfig:
         raise InputError(f"{folder}: no {file.name} there; fetch the model's whole folder")
     found = read_json(file)
     size = found.get("size") or {}
-    least = found.get("min_pixels") or size.get("shortest_edge")
-    most = found.get("max_pixels") or size.get("longest_edge")
+    least: Any = found.get("min_pixels") or size.get("shortest_edge")
+    most: Any = found.get("max_pixels") or size.get("longest_edge")
     try:
         return ImageConfig(
             patch=found["patch_size"],

@@ -124,7 +124,7 @@ def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
     third = half // 3
     sections = [half - 2 * third, third, third]
     rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": sections}
-    text = {
+    text: dict[str, Any] = {
         "vocab_size": processor.tokenizer.get_vocab_size(),
         "hidden_size": config.width,
         "intermediate_size": config.ffn,
@@ -138,7 +138,7 @@ def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
         "eos_token_id": processor.end,
         "tie_word_embeddings": True,
     } | ({"head_dim": config.width // config.heads} if newer else {})
-    vision = {
+    vision: dict[str, Any] = {
         "depth": config.vision_layers,
         "hidden_size": config.vision_width,
         "intermediate_size": config.vision_ffn,

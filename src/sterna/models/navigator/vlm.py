@@ -160,7 +160,7 @@ class VlmNavigator(nn.Module):
             features = self.features(batch.frames)
         embeddings = self.core.get_input_embeddings().weight
         tokens = self.processor.place(features.to(embeddings), batch.encoded)
-        parts = tokens.split(embeddings.shape[1], -1)
+        parts = torch.split(tokens, embeddings.shape[1], -1)
         image = SimpleNamespace(
             pooler_output=(parts[0],), deepstack_features=[(part,) for part in parts[1:]]
         )
