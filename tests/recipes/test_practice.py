@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("transformers", reason="navigators need transformers: sterna[vlm]")
 
 from cli_tools import sterna
+from sterna.metrics import R2R_CE, Result, Trace, continuous_scores, write_result
+from sterna.metrics.result import estimates
 from sterna.models.navigator.folder import load
 from sterna.recipes.sft import run_sft
-from sterna.recipes.vlnr1 import ROWS, Options, rows_of, steps
+from sterna.recipes.vlnr1 import (
+    ROWS,
+    Options,
+    render,
+    result_file,
+    rows_of,
+    steps,
+    table,
+)
 from toy_sft import toy_run, toy_store
 
 SHORT = (
@@ -96,3 +107,43 @@ def test_options_reach_the_runs(tuned: tuple[Path, Path], tmp_path: Path) -> Non
     assert (run.walks.memory, run.walks.budget, run.loop.seed, run.loop.iterations) == (
         "average", 8, 3, 7,
     )  # fmt: skip
+
+
+def test_the_table_is_made_of_result_files(tmp_path: Path) -> None:
+    """Scores of walks in a row of metres, some of which reach the goal at 3 m; by hand."""
+    options = Options(out=tmp_path, walks=tmp_path, seeds=(0, 1))
+    for r, row in enumerate(rows_of("vlnr1-group")):
+        for seed in options.seeds:
+            walked = [2.5 if (e + r + seed) % 5 else 0.0 for e in range(10)]
+            write_result(result_file(options, f"{row.folder}-{seed}"), result_of(walked))
+    values = table("vlnr1-group", options)
+    rates = [row["val_unseen"]["SR"]["mean"] for row in values["rows"]]
+    assert rates == pytest.approx([0.8] * 5)
+    text = render(values)
+    assert "| GRPO, groups of 8 | 2 | 80.00 ± 0.00 |" in text and text.count("- sft |") == 4
+
+
+def result_of(walked: list[float]) -> Result:
+    places = [np.array([[0.0, 0, 0], [metres, 0, 0], [metres, 0, 0]]) for metres in walked]
+    traces = [
+        Trace(
+            name=str(i),
+            positions=positions,
+            to_goal=5.0 - positions[:, 0],
+            stopped=True,
+            reference=np.array([[0.0, 0, 0], [5, 0, 0]]),
+            geodesic=5.0,
+        )
+        for i, positions in enumerate(places)
+    ]
+    names = [str(i) for i in range(len(traces))]
+    scores = {k: v.tolist() for k, v in continuous_scores(traces, R2R_CE).items()}
+    columns = {"instr_id": names, "path_id": names, "scan": ["a", "b"] * 5, **scores}
+    return Result(
+        protocol=R2R_CE,
+        scores=estimates(columns),
+        episodes=10,
+        expected=10,
+        split="val_unseen",
+        per_episode=columns,
+    )

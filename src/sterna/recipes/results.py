@@ -17,7 +17,7 @@ Found = dict[str, Result]
 """Results of one policy by split."""
 
 _KEPT = (
-    *("SR", "SPL", "OSR", "NE", "TL", "PL", "nDTW", "SDTW", "CLS"),
+    *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"),
     *("RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal"),
 )
 _COUNTS = ("parameters", "parameters_without_word_table")

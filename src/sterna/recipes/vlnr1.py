@@ -33,8 +33,8 @@ from sterna.recipes.study import Step, plan_text, plan_values, work
 
 SPLIT = "val_unseen"
 _RATES = ("SR", "OSR", "SPL", "nDTW")
-_COLUMNS = ("SR", "OSR", "SPL", "NE", "PL", "nDTW")
-_TITLES = {"NE": "NE (m)", "PL": "PL (m)"}
+_COLUMNS = ("SR", "OSR", "SPL", "NE", "TL", "nDTW")
+_TITLES = {"NE": "NE (m)", "TL": "TL (m)"}
 _START = "sft"
 
 
