@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from sterna.commands.common import find_data, parse, say
+from sterna.errors import InputError
 from sterna.recipes.options import Common
 
 
@@ -67,11 +68,16 @@ class Study(Common):
             "minivln-beyond",
             "r2r-text",
             "toy",
+            "vlnr1-reward",
+            "vlnr1-memory",
+            "vlnr1-actions",
+            "vlnr1-group",
         ]
     ]
     """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
     switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
-    its student without pre-training; toy: the same on generated houses."""
+    its student without pre-training; toy: the same on generated houses; vlnr1-...: VLN-R1's
+    ablations, a navigator fine-tuned and practised on --walks, walked in houses."""
     scale: Literal["text", "text-reverie", "houses", "toy", "toy-reverie"] = "text"
     """Recipes of the minivln tables: text observations of R2R or REVERIE, houses (`sterna data make
     houses`), or toy houses (written unless --data is given)."""
@@ -90,6 +96,14 @@ class Study(Common):
     """Saved policy in place of training a teacher."""
     pretrained: Path | None = None
     """Its pre-training (saved policy with text branches), in place of training one."""
+    walks: Path | None = None
+    """Egocentric walks that navigators learn from (vlnr1 studies; `sterna ego make`)."""
+    held_out: Path | None = None
+    """Walks in unseen houses, to follow fine-tuning by (vlnr1 studies)."""
+    practice: int | None = None
+    """Iterations of GRPO (vlnr1 studies; default: the recipes')."""
+    limit: int | None = None
+    """Walk every k-th episode, about this many (vlnr1 studies)."""
     only: tuple[str, ...] = ()
     """Take only the steps whose names match one of these patterns, for example 'teacher*'."""
     plan: bool = False
@@ -105,6 +119,8 @@ def study(argv: Sequence[str]) -> int:
 
     args: Study = parse(Study, argv, "study")
     use_threads(args.threads)
+    if args.name.startswith("vlnr1-"):
+        return _navigators(args)
     family = f"minivln-{args.scale}" if args.name.startswith("minivln-") else args.name
     out = args.out or Path("runs") / family
     toy = args.name == "toy" or (family != args.name and args.scale.startswith("toy"))
@@ -125,5 +141,30 @@ def study(argv: Sequence[str]) -> int:
         text, values = plan_text(every), plan_values(every)
     else:
         text, values = run_study(study, root, out, threads=args.threads, only=args.only)
+    say(text, values, args.json)
+    return 0
+
+
+def _navigators(args: Study) -> int:
+    from sterna.recipes.study import plan_text, plan_values
+    from sterna.recipes.vlnr1 import Options, run_study, steps
+
+    if args.walks is None:
+        raise InputError("study: no walks; give --walks FOLDER (`sterna ego make` writes one)")
+    options = Options(
+        out=args.out or Path("runs/vlnr1"),
+        walks=args.walks,
+        held_out=args.held_out,
+        seeds=args.seeds,
+        iterations=args.iterations,
+        practice=args.practice,
+        about=args.limit,
+    )
+    root = find_data(args.data)
+    if args.plan:
+        every = steps(args.name, options, root, args.threads)
+        text, values = plan_text(every), plan_values(every)
+    else:
+        text, values = run_study(args.name, options, root, threads=args.threads, only=args.only)
     say(text, values, args.json)
     return 0

@@ -24,18 +24,18 @@ def text_walks() -> ClosedLoopRun:
     return ClosedLoopRun(
         data=base.data,
         grpo=ClosedLoopConfig(
-            objective=ObjectiveConfig(kl_weight=0.02), imitation=0.05, max_steps=12
+            objective=ObjectiveConfig(kl_weight=0.02), temperature=0.5, imitation=0.05, max_steps=12
         ),
         loop=LoopConfig(
-            iterations=600,
+            iterations=100,
             batch_size=16,
             length_window=8,
-            eval_every=100,
+            eval_every=50,
             save_every=50,
             log_every=10,
             select_by="SR+SPL",
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-4, warmup=20, schedule="cosine", clip_norm=1.0),
+        optimizer=OptimizerConfig(learning_rate=2e-4, warmup=5, schedule="cosine", clip_norm=1.0),
         select=base.select,
     )
 

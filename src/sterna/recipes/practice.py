@@ -23,7 +23,7 @@ from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig, uniform_draws
 from sterna.train.sft import judge
 from sterna.vlnr1.answers import AnswersConfig, AnswersTask
-from sterna.vlnr1.offline import OfflineRunner
+from sterna.vlnr1.offline import OfflineRunner, check_loop
 from sterna.vlnr1.rewards import RewardConfig
 from sterna.vlnr1.rollouts import RolloutRunner
 from sterna.vlnr1.walks import WalkReward
@@ -71,6 +71,7 @@ class PracticeRun:
                 f"loop: practice keeps its last weights; select_by must be last, found "
                 f"{self.loop.select_by}"
             )
+        check_loop(self.loop, self.grpo)
 
     def need_policy(self) -> Path:
         """Return the navigator's folder; `InputError` if none was named."""

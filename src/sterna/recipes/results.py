@@ -55,7 +55,7 @@ def summarise(
     for arm in table:
         row: dict[str, Any] = {"name": arm.name, "label": arm.label, "seeds": len(arm.folders)}
         for split in found[arm.name][0]:
-            row[split] = _means([results[split] for results in found[arm.name]])
+            row[split] = means_of([results[split] for results in found[arm.name]])
         rows.append(row | _costs(arm, found[arm.name][0]["val_unseen"], out))
     first = found[table[-1].name][0]["val_unseen"]
     return {
@@ -65,12 +65,13 @@ def summarise(
         "selection_split": first.selection_split,
         "rows": rows,
         "paired_differences_val_unseen": {
-            f"{a} - {b}": _difference(found[a], found[b]) for a, b in pairs
+            f"{a} - {b}": difference(found[a], found[b]) for a, b in pairs
         },
     }
 
 
-def _means(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
+def means_of(results: Sequence[Result]) -> dict[str, dict[str, float | None]]:
+    """Return means over seeds of one split, with standard errors over seeds, paths and scans."""
     out: dict[str, dict[str, float | None]] = {}
     for name in (name for name in _KEPT if name in results[0].scores):
         means = np.array([result.scores[name].mean for result in results])
@@ -94,7 +95,8 @@ def _pooled(results: Sequence[Result]) -> dict[str, Sequence[Any]]:
     return out
 
 
-def _difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
+def difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
+    """Return the difference a - b on val_unseen, by episode, seeds averaged first."""
     first, second = ([r["val_unseen"] for r in results] for results in (a, b))
     mean = paired_difference(
         replace(first[0], per_episode=_pooled(first)),

@@ -138,7 +138,7 @@ def run_study(
     chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
     if not chosen:
         raise InputError(f"--only {' '.join(only)}: no such step; --plan lists them")
-    _work(chosen, every, out)
+    work(chosen, every, out)
     done = [arm for arm in study.arms if _scored(arm, study, out)]
     if done:
         text, values = _table(study, done, out)
@@ -243,7 +243,7 @@ def _result(out: Path, folder: str, arm: Arm, split: str) -> Path:
     return out / folder / arm.evaluation / f"result_{split}.json"
 
 
-def _work(chosen: Sequence[Step], every: Sequence[Step], out: Path) -> None:
+def work(chosen: Sequence[Step], every: Sequence[Step], out: Path) -> None:
     """Take the chosen steps, one after the other, beside other processes that do the same."""
     by_name = {step.name: step for step in every}
     waiting = False

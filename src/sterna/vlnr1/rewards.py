@@ -63,10 +63,9 @@ def action_weights(config: RewardConfig, n: int) -> Floats:
 
     Not of shape hard, where no action is worth anything alone.
     """
-    k = np.arange(n)
+    k = np.arange(n, dtype=np.float64)
     if config.shape == "decayed":
-        decayed: Floats = config.gamma**k
-        return decayed
+        return np.power(config.gamma, k)
     return (n - k) / n if config.shape == "linear" else np.ones(n)
 
 
@@ -88,7 +87,8 @@ def raw_rewards(answers: Ints, expert: Ints, config: RewardConfig) -> Floats:
         )
     right = (answers == expert[..., None, :]) & read(answers)[..., None]
     if config.shape == "hard":
-        return right.all(-1).astype(np.float64)
+        whole: Floats = right.all(-1).astype(np.float64)
+        return whole
     out: Floats = right @ action_weights(config, answers.shape[-1])
     return out
 
