@@ -29,9 +29,9 @@ from sterna.train.schedule import OptimizerConfig
 from sterna.world.houses.words import SIZE
 
 _MODEL = DuetConfig(
-    hidden_size=72,
+    hidden_size=128,
     heads=4,
-    ffn_size=160,
+    ffn_size=256,
     language_layers=1,
     panorama_layers=1,
     cross_layers=1,
@@ -44,19 +44,19 @@ _MODEL = DuetConfig(
 )
 _ERRANDS = DataConfig(task="reverie", views=FEATURES, objects=OBJECTS)
 _LOOP = LoopConfig(
-    iterations=2200,
+    iterations=700,
     batch_size=16,
     demonstrations=8,
-    warm_start=700,
+    warm_start=350,
     replay=1,
     length_window=8,
-    eval_every=550,
-    save_every=200,
+    eval_every=175,
+    save_every=100,
     select_by="SR+SPL",
 )
 _OPTIMIZER = OptimizerConfig(
     kind="muon",
-    learning_rate=5e-3,
+    learning_rate=3e-3,
     warmup=20,
     schedule="cosine",
     betas=(0.9, 0.98),
@@ -70,8 +70,8 @@ def house_teacher() -> TrainConfig:
     return TrainConfig(
         model=_MODEL,
         data=DataConfig(views=FEATURES),
-        start=StartConfig(word_table=True, aligned=True, spread=0.0, still=True),
-        imitation=ImitationConfig(max_steps=10, branches=1.0, buckets=2),
+        start=StartConfig(word_table=True, aligned=True, spread=0.0),
+        imitation=ImitationConfig(max_steps=10, branches=1.0),
         loop=_LOOP,
         optimizer=_OPTIMIZER,
         select=_SELECT,
@@ -82,25 +82,26 @@ def house_student() -> DistillRun:
     """The student of `house-teacher`, an eighth of its size; weight 0 trains it alone."""
     base = house_teacher()
     return DistillRun(
-        model=replace(_MODEL, hidden_size=20, ffn_size=36),
+        model=replace(_MODEL, hidden_size=36, ffn_size=96),
         data=base.data,
         start=base.start,
         imitation=base.imitation,
-        loop=replace(_LOOP, iterations=1400, warm_start=400, eval_every=350),
-        optimizer=replace(_OPTIMIZER, learning_rate=1e-2),
+        loop=base.loop,
+        optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
         select=_SELECT,
         distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
     )
 
 
 def house_errand_teacher() -> TrainConfig:
-    """The same teacher on errands: REVERIE's kind, with the thing to be found."""
-    return on_reverie(house_teacher(), _ERRANDS)
-
-
-def house_errand_student() -> DistillRun:
-    """The student of `house-errand-teacher`; weight 0 trains it alone."""
-    return on_reverie(house_student(), _ERRANDS)
+    """A narrower teacher for errands: REVERIE's kind, with the thing to be found."""
+    base = on_reverie(house_teacher(), _ERRANDS)
+    return replace(
+        base,
+        model=replace(_MODEL, hidden_size=64, ffn_size=128),
+        loop=replace(base.loop, iterations=1000, warm_start=400, eval_every=250),
+        optimizer=replace(_OPTIMIZER, learning_rate=5e-3),
+    )
 
 
 def house_pretraining() -> PretrainRun:
@@ -135,6 +136,6 @@ def house_stage1() -> Stage1Run:
 
 
 TRAINING = {"house-teacher": house_teacher, "house-errand-teacher": house_errand_teacher}
-DISTILLING = {"house-student": house_student, "house-errand-student": house_errand_student}
+DISTILLING = {"house-student": house_student}
 PRETRAINING = {"house-teacher": house_pretraining}
 STAGE1 = {"house-student": house_stage1}

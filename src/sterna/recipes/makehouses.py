@@ -181,9 +181,7 @@ def prepare_encoder(config: HousesConfig, out: Path) -> None:
     Nothing is done twice, and nothing for an encoder that is there already.
     """
     last = config.seed + min(config.train, ENCODER_HOUSES)
-    settings = EncoderConfig(
-        seeds=(config.seed, last), held_out=HELD_OUT, views=config.pictures
-    )
+    settings = EncoderConfig(seeds=(config.seed, last), held_out=HELD_OUT, views=config.pictures)
     folder = out / ENCODER
     if config.encoder == OURS and not (folder / "config.json").is_file():
         train_encoder(settings, folder)

@@ -39,7 +39,6 @@ HOUSES = HousesConfig(
     unseen_errands=1,
     continuous=False,
     views="level",
-    pictures=300,
 )
 NAME = "quickstart"
 
