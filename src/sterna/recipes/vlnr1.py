@@ -176,7 +176,8 @@ def _row_steps(
         return run_practice(ready, options.out / folder, threads=threads)
 
     def walk() -> object:
-        return _evaluate(options.out / folder, options, root)
+        _evaluate(options.out / folder, options, root)
+        return None
 
     out = [Step(name=start, needs=(), leaves=(options.out / start / "run.json",), run=tune)]
     if folder != start:

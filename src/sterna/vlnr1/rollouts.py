@@ -147,7 +147,7 @@ def walk_all(
     agent.reset(range(len(envs)), seen)
     while active.any():
         actions = agent.act(seen, active)
-        for slot in np.flatnonzero(active):
+        for slot in np.flatnonzero(active).tolist():
             seen[slot], _, ended, cut_off, info = envs[slot].step(int(actions[slot]))
             logs[slot].add(envs[slot], int(actions[slot]), info)
             active[slot] = not (ended or cut_off)

@@ -171,8 +171,8 @@ def _shared(done: Walk, states: list[Ints], group: int, steps: int) -> Sampled:
     trail = number[np.concatenate(firsts)]
     trail = np.where(np.arange(trail.shape[1]) <= rows.step[:, None], trail, -1)
     agent = np.concatenate([r.agent for r in done.rows])
-    step = np.concatenate([r.step for r in done.rows])
-    row, slot = number[agent, step], np.concatenate(done.choices)
+    moment = np.concatenate([r.step for r in done.rows])
+    row, slot = number[agent, moment], np.concatenate(done.choices)
     free = (rows.mask & ~rows.visited)[:, 1:].any(1) & (rows.step < steps - 1)
     counts = free[row]
     return Sampled(
