@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parent.parent
 PACKAGE = REPOSITORY / "src" / "sterna"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 FLOORS = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
-ROOMS = [layer.strip("()") for layer in FLOORS]
+ROOMS = [room for layer in FLOORS for room in layer.strip("()").split(" | ")]
 HEAVY = {"torch", "numpy", "scipy", "h5py", "tokenizers", "transformers", "PIL", "accelerate"}
 
 
