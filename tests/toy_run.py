@@ -21,7 +21,7 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
     """Dropout on, fp32, saved every 5 iterations; `distil` (or a `DistillConfig`) adds a teacher of
     another width.
 
-    `replay` learns again from remembered walks.
+    `replay` learns again from remembered walks; `ahead` batches are walked at once.
     """
     panoramas = toy_panoramas(world)
     imitation = ImitationConfig(explore_with_dropout=True, expert="ndtw")
@@ -39,6 +39,7 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
         log_every=1,
         warm_start=3,
         replay=more.pop("replay", 0),
+        ahead=more.pop("ahead", 1),
         memory=3,
     )
     rate = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup=2)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sterna.errors import InputError
-from sterna.models.encoder import load_encoder
+from sterna.models.encoder import SHIPPED, load_encoder
+from sterna.recipes import encoder as recipe
 from sterna.recipes.encoder import (
     EncoderConfig,
     average_precision,
-    draw_sample,
     encode_house,
     score_encoder,
     train_encoder,
 )
-from sterna.recipes.makehouses import VIEWS_OF
+from sterna.recipes.makehouses import HELD_OUT, UNSEEN, VIEWS_OF
+from sterna.recipes.viewsamples import draw_sample, draw_samples
 from sterna.world.houses import make_house
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.oracle import Oracle
@@ -75,6 +77,50 @@ def test_samples_are_those_of_their_seed() -> None:
     np.testing.assert_array_equal(one.shown, two.shown)
     assert one.shown.shape == (6, len(CONCEPTS)) and one.cells.kinds.shape[1] == 16
     assert (draw_sample(replace(small, seed=1), 2).pictures != one.pictures).any()
+
+
+def test_many_processes_draw_what_one_draws(tmp_path: Path) -> None:
+    small = replace(TINY, views=6)
+    one = draw_samples(small, (2, 4), "pictures")
+    for _ in range(2):  # drawn, then read
+        two = draw_samples(small, (2, 4), "pictures", workers=2, keep=tmp_path)
+        np.testing.assert_array_equal(one.pictures, two.pictures)
+        np.testing.assert_array_equal(one.shown, two.shown)
+        np.testing.assert_array_equal(one.cells.kinds, two.cells.kinds)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["2.npz", "3.npz"]
+
+
+def test_a_killed_training_goes_on(trained: Path, tmp_path: Path) -> None:
+    """Stopped after an epoch, then the same command: the same weights."""
+    short = replace(TINY, epochs=3)
+    whole = load_encoder(train_encoder(short, tmp_path / "whole")).digest
+    real, calls = recipe.save_state, []
+
+    def save_and_die(*given: Any) -> None:
+        real(*given)
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "save_state", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder(short, tmp_path / "broken")
+    with pytest.raises(InputError, match="begun there with other settings"):
+        train_encoder(TINY, tmp_path / "broken")
+    assert load_encoder(train_encoder(short, tmp_path / "broken")).digest == whole
+    assert not (tmp_path / "broken" / ".begun").exists()
+
+
+def test_the_shipped_one_knows_houses_that_nobody_trained_on() -> None:
+    """Better than a random order by far, on a house of the unseen seeds."""
+    encoder = load_encoder(SHIPPED)
+    scores = score_encoder(encoder, draw_sample(EncoderConfig(views=300), UNSEEN + 77))
+    for group in GROUPS:
+        assert scores[group]["words"] > 4 * scores[group]["base"], group
+    settings = json.loads((SHIPPED / "config.json").read_text())["notes"]["settings"]
+    first, last = settings["seeds"]
+    assert UNSEEN + 200_000 < first < last < HELD_OUT[0], "no folder's houses"
 
 
 def test_average_precision_by_hand() -> None:

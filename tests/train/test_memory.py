@@ -52,6 +52,21 @@ def test_every_third_walk_is_new(toy_house: Path, tmp_path: Path, *, distil: boo
     assert recalled == window
 
 
+@pytest.mark.parametrize("replay", [0, 1])
+def test_batches_walked_ahead_are_those_walked_alone(
+    toy_house: Path, tmp_path: Path, *, replay: int
+) -> None:
+    """With weights that stand still, walking three batches at once changes nothing."""
+    alone = toy_trainer(toy_house, tmp_path / "a", replay=replay)
+    ahead = toy_trainer(toy_house, tmp_path / "b", replay=replay, ahead=3)
+    for trainer in (alone, ahead):
+        trainer.task.eval()
+    fresh = [i for i in range(16) if i < 3 or not (i - 3) % (replay + 1)]
+    mine, theirs = batches(alone, 16), batches(ahead, 16)
+    assert len(fresh) > 8 and all(equal(mine[i], theirs[i]) for i in fresh)
+    assert [len(trainer.memory.batches) for trainer in (alone, ahead)] == [3 * replay, 3]
+
+
 def test_what_the_teacher_said_is_what_it_would_say(toy_house: Path, tmp_path: Path) -> None:
     trainer = toy_trainer(toy_house, tmp_path, replay=2, distil=True)
     trainer.task.eval()
@@ -80,3 +95,5 @@ def test_bad_settings() -> None:
     for wrong in ({"replay": -1}, {"memory": 0}):
         with pytest.raises(InputError, match="replay must be"):
             LoopConfig(**wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="ahead must be at most memory"):
+        LoopConfig(ahead=4, memory=3)

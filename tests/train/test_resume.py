@@ -59,12 +59,15 @@ def run_until(trainer: Trainer, iteration: int) -> None:
         trainer.run()
 
 
-@pytest.mark.parametrize(("distil", "replay"), [(False, 0), (True, 0), (False, 2), (True, 2)])
+@pytest.mark.parametrize(
+    ("distil", "replay", "ahead"),
+    [(False, 0, 1), (True, 0, 1), (False, 2, 1), (True, 2, 1), (False, 0, 2), (True, 1, 3)],
+)
 def test_ten_and_ten_are_twenty(
-    toy_house: Path, tmp_path: Path, *, distil: bool, replay: int
+    toy_house: Path, tmp_path: Path, *, distil: bool, replay: int, ahead: int
 ) -> None:
-    """Stopped at 13, saved at 10: the second run does 10 to 19 again."""
-    how = {"distil": distil, "replay": replay}
+    """Stopped at 13, saved at 10 (batches walked ahead wait there): then 10 to 19 again."""
+    how = {"distil": distil, "replay": replay, "ahead": ahead}
     unbroken = toy_trainer(toy_house, tmp_path / "a", **how)
     unbroken.run()
     run_until(toy_trainer(toy_house, tmp_path / "b", **how), 13)

@@ -199,21 +199,18 @@ class DistillTask(ImitationTask):
                 things = object_mask(self.remembered.panoramas, batch.rows.node, tokens.device)
             return navigate_packed(self.teacher, text, groups, tokens, mask, means, things), text
 
-    def collect(
-        self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats
-    ) -> Recorded:
-        """Record both roll-outs; some labels of explorations become the teacher's (corrections).
+    def corrected(self, batch: Recorded, demonstrations: int, draws: Floats) -> Recorded:
+        """Let some labels of explorations become the teacher's (corrections).
 
         Which of them follows from `draws` alone.
         """
-        batch = super().collect(demonstrations, explorations, draws)
-        if not self.distill.corrections or not explorations:
+        if not self.distill.corrections or demonstrations == len(batch.episodes):
             return batch
         batch = self.prepare(batch)
         assert batch.taught is not None
         lots = np.random.default_rng([_CORRECTIONS, *draws.view(np.uint64).ravel()[:4].tolist()])
         chosen = lots.random(len(batch.rows)) < self.distill.corrections
-        chosen &= batch.rows.agent >= len(demonstrations)
+        chosen &= batch.rows.agent >= demonstrations
         best = batch.taught.argmax(1).numpy()
         return replace(batch, labels=np.where(chosen, best, batch.labels))
 

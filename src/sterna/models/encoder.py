@@ -107,6 +107,10 @@ class ViewEncoder:
         return view_features(self.probabilities(images), self.base, self.vector_size)
 
 
+SHIPPED = Path(__file__).parent / "houseview"
+"""The view encoder of houses that comes with the package."""
+
+
 def _state(encoder: ViewEncoder) -> dict[str, Tensor]:
     state = {name: value.contiguous() for name, value in encoder.net.state_dict().items()}
     return state | {"base": torch.from_numpy(encoder.base)}
@@ -116,10 +120,16 @@ def _packed(encoder: ViewEncoder) -> bytes:
     return save(_state(encoder), metadata={"format": "pt"})
 
 
-def save_encoder(encoder: ViewEncoder, folder: str | Path, notes: dict[str, Any]) -> Path:
-    """Write model.safetensors and config.json (sizes, concepts, `notes`), each atomically."""
+def save_encoder(
+    encoder: ViewEncoder, folder: str | Path, notes: dict[str, Any], *, half: bool = False
+) -> Path:
+    """Write model.safetensors and config.json (sizes, concepts, `notes`), each atomically.
+
+    With `half` weights are written in 16 bits, which half the file and round every weight.
+    """
     target = Path(folder)
-    files.write_bytes(target / WEIGHTS, _packed(encoder))
+    state = {name: value.half() if half else value for name, value in _state(encoder).items()}
+    files.write_bytes(target / WEIGHTS, save(state, metadata={"format": "pt"}))
     config = {
         "model": "ViewEncoder",
         "sizes": asdict(encoder.net.config),
@@ -154,6 +164,7 @@ def load_encoder(folder: str | Path, *, precision: Precision = "fp32") -> ViewEn
     state = read_tensors(source / WEIGHTS)
     expected = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     require_same(expected | {"base": (len(CONCEPTS),)}, state, str(source / WEIGHTS))
+    state = {name: value.float() for name, value in state.items()}
     base = state.pop("base").numpy()
     net.load_state_dict(state)
     return ViewEncoder(net, base, size=size, precision=precision)

@@ -6,6 +6,8 @@ features [N, 36, F].
 
 from __future__ import annotations
 
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,18 +22,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sterna.errors import InputError
+from sterna.files import read_json, write_json
 from sterna.models.encoder import DTYPES, Encoder, Precision, ViewEncoder, save_encoder
 from sterna.models.viewnet import SHARE_FLOOR, ViewNet, ViewNetConfig, ViewOutput
+from sterna.recipes.viewsamples import Sample, draw_samples
+from sterna.train.checkpoint import load_state, save_state
 from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, Floats
-from sterna.world.houses.ground import ground_of
-from sterna.world.houses.house import make_house
 from sterna.world.houses.oracle import Oracle
 from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.render import Camera, Renderer
 from sterna.world.houses.scene import House
-from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, cells_of, seen
-from sterna.world.houses.viewpoints import place_viewpoints
-from sterna.world.houses.words import CONCEPTS, GROUPS, THING_CLASSES, name_vectors, shares, shown
+from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, seen
+from sterna.world.houses.words import CONCEPTS, GROUPS, THING_CLASSES, name_vectors, shares
 
 Numbers = NDArray[np.float32]
 
@@ -73,70 +75,45 @@ class EncoderConfig:
                 raise InputError(f"encoder: {name} must be at least 1, found {getattr(self, name)}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Pictures uint8 [n, S, S, 3], what stands in their cells, what they show [n, C]."""
-
-    pictures: NDArray[np.uint8]
-    cells: Cells
-    shown: NDArray[np.bool_]
-
-
-def draw_sample(config: EncoderConfig, seed: int) -> Sample:
-    """Render random views of one house: half of them level, half 30 degrees up or down."""
-    house = make_house(seed)
-    points = place_viewpoints(house, ground_of(house))
-    rng = np.random.default_rng([config.seed, seed])
-    node = rng.integers(len(points.graph), size=config.views)
-    heading = rng.uniform(0, 2 * np.pi, config.views)
-    elevation = np.deg2rad(rng.choice([-30.0, 0.0, 0.0, 30.0], config.views))
-    poses = np.column_stack([points.graph.positions[node], heading, elevation])
-    camera = Camera(width=config.side, height=config.side, hfov=config.fov)
-    renderer = Renderer(house, threads=config.threads)
-    frames = renderer.render(camera, poses[:, :3], heading, elevation)
-    cells = cells_of(seen(house, camera, frames, poses), config.side // 8)
-    return Sample(pictures=frames.rgb, cells=cells, shown=shown(cells))
-
-
-def draw_samples(config: EncoderConfig, seeds: tuple[int, int], what: str) -> Sample:
-    """Render views of several houses, with a progress bar."""
-    drawn = [
-        draw_sample(config, seed)
-        for seed in tqdm(range(*seeds), desc=what, unit="house", leave=False)
-    ]
-    cells = Cells(
-        **{
-            name: np.concatenate([getattr(sample.cells, name) for sample in drawn])
-            for name in ("kinds", "colours", "rooms")
-        }
-    )
-    return Sample(
-        pictures=np.concatenate([sample.pictures for sample in drawn]),
-        cells=cells,
-        shown=np.concatenate([sample.shown for sample in drawn]),
-    )
-
-
-def train_encoder(config: EncoderConfig, out: str | Path) -> Path:
+def train_encoder(
+    config: EncoderConfig, out: str | Path, *, workers: int = 1, half: bool = False
+) -> Path:
     """Train a view encoder, score it on houses it has not seen, write it to a folder.
 
-    Returns the folder (`load_encoder` reads it); its config.json holds the scores.
+    Returns the folder (`load_encoder` reads it); its config.json holds the scores. A killed run
+    goes on where its last epoch ended. `workers` processes draw the pictures; `half` writes weights
+    of 16 bits.
     """
     torch.set_num_threads(config.threads)
-    start = time.perf_counter()
-    sample = draw_samples(config, config.seeds, "pictures")
+    begun, start = Path(out) / ".begun", time.perf_counter()
+    _check_begun(config, begun)
+    keep = begun / "pictures"
+    sample = draw_samples(config, config.seeds, "pictures", workers=workers, keep=keep)
     rendered = time.perf_counter() - start
-    net = _fit(config, sample)
+    net = _fit(config, sample, begun / "state.pt")
     base = sample.shown.mean(0, dtype=np.float64).astype(np.float32)
     encoder = ViewEncoder(net.fused(), base)
     seconds = {"pictures": rendered, "training": time.perf_counter() - start - rendered}
     held_out = draw_samples(config, config.held_out, "held-out pictures")
     scores = score_encoder(encoder, held_out)
     notes = {"settings": vars(config), "seconds": seconds, "scores": scores}
-    return save_encoder(encoder, out, notes)
+    folder = save_encoder(encoder, out, notes, half=half)
+    shutil.rmtree(begun)
+    return folder
 
 
-def _fit(config: EncoderConfig, sample: Sample) -> ViewNet:
+def _check_begun(config: EncoderConfig, begun: Path) -> None:
+    """Refuse to go on with a run of other settings."""
+    file, wanted = begun / "settings.json", json.loads(json.dumps(vars(config)))
+    if file.is_file() and read_json(file) != wanted:
+        raise InputError(
+            f"{begun}: an encoder was begun there with other settings; give another folder, or "
+            "delete this one"
+        )
+    write_json(file, wanted)
+
+
+def _fit(config: EncoderConfig, sample: Sample, state: Path) -> ViewNet:
     torch.manual_seed(config.seed)
     sizes = ViewNetConfig(
         side=config.side,
@@ -149,22 +126,32 @@ def _fit(config: EncoderConfig, sample: Sample) -> ViewNet:
     net: ViewNet = ViewNet(sizes).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _expect(net, sample)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=config.weight_decay)
-    steps = config.epochs * max(1, len(sample.pictures) // config.batch_size)
+    epoch = max(1, len(sample.pictures) // config.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps, pct_start=0.2
+        optimizer, config.learning_rate, total_steps=config.epochs * epoch, pct_start=0.2
     )
-    bar = tqdm(
-        _batches(config, len(sample.pictures)), total=steps, desc="view encoder", unit="step"
-    )
-    for number, rows in enumerate(bar):
+    done = 0
+    if state.is_file():
+        progress, _ = load_state(state, {"net": net}, optimizer)
+        schedule.load_state_dict(progress["schedule"])
+        done = int(progress["steps"])
+    bar = tqdm(total=config.epochs * epoch, initial=done, desc="view encoder", unit="step")
+    for number, rows in enumerate(_batches(config, len(sample.pictures))):
+        if number < done:
+            continue
         loss = _loss(net, sample, rows, config.precision, mirrored=bool(number % 2))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimizer.step()
         schedule.step()
+        bar.update()
         if number % 20 == 0:
-            bar.set_postfix(loss=f"{loss.item():.3f}")
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        if (number + 1) % epoch == 0:
+            reached = {"schedule": schedule.state_dict(), "steps": number + 1}
+            save_state(state, {"net": net}, optimizer, reached)
+    bar.close()
     return net
 
 

@@ -26,8 +26,9 @@ from sterna.data.reverie import write_reverie
 from sterna.data.viewfile import camera_angles, write_views
 from sterna.errors import InputError
 from sterna.files import read_json, write_bytes, write_json, write_text
+from sterna.models import encoder as encoder_files
 from sterna.models.encoder import Encoder, load_encoder
-from sterna.recipes.encoder import EncoderConfig, draw_samples, encode_house, train_encoder
+from sterna.recipes.encoder import EncoderConfig, encode_house, train_encoder
 from sterna.recipes.housefiles import (
     PER_HOUSE,
     Part,
@@ -38,6 +39,7 @@ from sterna.recipes.housefiles import (
     reverie_episodes,
 )
 from sterna.recipes.jobs import Job, job_pool
+from sterna.recipes.viewsamples import draw_samples
 from sterna.world.graph import read_graph
 from sterna.world.houses import make_house, scan_of
 from sterna.world.houses.ground import ground_of
@@ -51,7 +53,7 @@ FINISHED = MADE
 """What was asked for, and the digest of every house; written last."""
 PARTS = ".parts"
 VIEWS_FILE, FEATURES, OBJECTS, BOXES = "views.npy", "houses", "house_objects", "BBoxes.json"
-OURS, ORACLE = "ours", "oracle"
+SHIPPED, OURS, ORACLE = "shipped", "ours", "oracle"
 ENCODER, BASE_RATES = "encoder", "base.npy"
 ENCODER_HOUSES = 60  # training houses that the encoder looks at, at most
 HELD_OUT = (950_000, 950_004)  # seeds of the houses it is scored on
@@ -95,9 +97,10 @@ class HousesConfig:
     """Views of a panorama: all 36, or the 12 at the horizon (a third of the time, here and in
     training; steps and ceilings are seen less well)."""
     encoder: str = OURS
-    """What looks at the views: ours (trained on the training houses, about a minute), oracle (reads
-    masks; an upper bound, not an agent), the folder of a trained one, or a model of transformers by
-    name."""
+    """What looks at the views: shipped (comes with the package, trained on 300 other houses by
+    `sterna data encoder`), ours (the same network trained anew on these training houses, minutes),
+    oracle (reads masks; an upper bound, not an agent), the folder of a trained one, or a model of
+    transformers by name."""
     pictures: int = 500
     """Pictures of each of at most 60 training houses that our encoder learns from."""
 
@@ -194,7 +197,8 @@ def open_encoder(config: HousesConfig, out: Path) -> Encoder | Oracle:
     """Return what looks at views; `InputError` for a name that is no encoder."""
     if config.encoder == ORACLE:
         return Oracle(np.load(out / ENCODER / BASE_RATES, allow_pickle=False))
-    named = out / ENCODER if config.encoder == OURS else Path(config.encoder)
+    known = {SHIPPED: encoder_files.SHIPPED, OURS: out / ENCODER}
+    named = known.get(config.encoder, Path(config.encoder))
     if (named / "config.json").is_file() and not (named / "preprocessor_config.json").is_file():
         return load_encoder(named)
     from sterna.models.pictures import TransformersEncoder

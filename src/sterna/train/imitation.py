@@ -182,15 +182,37 @@ class ImitationTask(nn.Module):
         self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats
     ) -> Recorded:
         """Record both roll-outs; `draws` [max_steps, B] are uniform numbers for the actions."""
-        parts: list[tuple[MapRows, Ints, float, int]] = []
-        if demonstrations:
-            rows, labels, _ = record(self.panoramas, demonstrations, None, config=self.config)
-            weight = self.config.ml_weight if explorations else 1.0
-            parts.append((rows, labels, weight, len(demonstrations)))
-        if explorations:
-            rows, labels = self._explore(explorations, draws)
-            parts.append((rows, labels, 1.0, len(explorations)))
-        return joined((*demonstrations, *explorations), parts)
+        return self.collect_together([(demonstrations, explorations, draws)])[0]
+
+    def collect_together(
+        self, batches: Sequence[tuple[Sequence[Episode], Sequence[Episode], Floats]]
+    ) -> list[Recorded]:
+        """Record several batches (see `collect`); their explorations are one walk (cheaper).
+
+        Each batch is what `collect` records of it alone, but for rounding.
+        """
+        every = [episode for _, explorations, _ in batches for episode in explorations]
+        walked: list[tuple[MapRows, Ints]] = []
+        if every:
+            drawn = [draws[:, : len(tried)] for _, tried, draws in batches]
+            rows, labels = self._explore(every, np.concatenate(drawn, axis=1))
+            walked = _apart(rows, labels, [len(tried) for _, tried, _ in batches])
+        out = []
+        for number, (demonstrations, explorations, draws) in enumerate(batches):
+            parts: list[tuple[MapRows, Ints, float, int]] = []
+            if demonstrations:
+                rows, labels, _ = record(self.panoramas, demonstrations, None, config=self.config)
+                weight = self.config.ml_weight if explorations else 1.0
+                parts.append((rows, labels, weight, len(demonstrations)))
+            if explorations:
+                parts.append((*walked[number], 1.0, len(explorations)))
+            batch = joined((*demonstrations, *explorations), parts)
+            out.append(self.corrected(batch, len(demonstrations), draws))
+        return out
+
+    def corrected(self, batch: Recorded, demonstrations: int, draws: Floats) -> Recorded:
+        """Return a new batch as it is to be learnt from; its first episodes are demonstrations."""
+        return batch
 
     def _explore(self, episodes: Sequence[Episode], draws: Floats) -> tuple[MapRows, Ints]:
         def choose(rows: MapRows, logits: np.ndarray) -> Ints:
@@ -240,6 +262,17 @@ class ImitationTask(nn.Module):
             metrics["grounding"] = float(found.detach())
             loss = loss + self.config.grounding * found
         return TaskOutput(loss, metrics)
+
+
+def _apart(rows: MapRows, labels: Ints, counts: Sequence[int]) -> list[tuple[MapRows, Ints]]:
+    """Take the rows of a walk of several batches apart; agents count anew in each."""
+    ends = np.cumsum(counts)
+    out = []
+    for first, end in zip(ends - counts, ends, strict=True):
+        mine = np.flatnonzero((rows.agent >= first) & (rows.agent < end))
+        chosen = rows.select(mine)
+        out.append((MapRows(**vars(chosen) | {"agent": chosen.agent - first}), labels[mine]))
+    return out
 
 
 def joined(

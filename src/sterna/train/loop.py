@@ -39,6 +39,17 @@ _RECALL = 1000
 _GOALS = 2000
 """Stream of the draws that choose one of several goals."""
 
+_COUNTS = (
+    "iterations",
+    "batch_size",
+    "pieces",
+    "log_every",
+    "eval_every",
+    "save_every",
+    "ahead",
+)
+"""Settings of a loop that count something."""
+
 Log = Callable[[str, int, dict[str, float]], None]
 """Takes (kind, number, values) of a log entry."""
 
@@ -59,6 +70,9 @@ class LoopConfig:
     """Iterations that learn again from remembered walks after each that walks anew."""
     memory: int = 32
     """Recorded batches that are remembered for `replay`."""
+    ahead: int = 1
+    """Batches that are explored in one walk, before the first of them is learnt from: cheaper walks
+    by slightly older weights."""
     length_window: int = 1
     """Batches' worth of episodes sorted by length together (less padding); 1: plain shuffling."""
     pieces: int = 1
@@ -80,13 +94,18 @@ class LoopConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for name in ("iterations", "batch_size", "pieces", "log_every", "eval_every", "save_every"):
+        for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise InputError(f"loop: {name} must be at least 1, found {getattr(self, name)}")
         if self.replay < 0 or self.memory < 1:
             raise InputError(
                 "loop: replay must be 0 or more and memory at least 1, found "
                 f"{self.replay} and {self.memory}"
+            )
+        if self.ahead > self.memory:
+            raise InputError(
+                f"loop: ahead must be at most memory ({self.memory}), found {self.ahead}; batches "
+                "that wait to be learnt from are remembered"
             )
         if self.demonstrations is not None and self.demonstrations < 1:
             raise InputError("loop: demonstrations must be at least 1, or none for DUET's way")
@@ -348,26 +367,41 @@ class Trainer(Runner):
 
     def _batch(self, iteration: int) -> Recorded:
         """Walk new episodes, or recall a walk, as the iteration says."""
-        loop, process = self.loop, self.accelerator.process_index
-        warm = iteration < loop.warm_start
-        turn, again = divmod(max(0, iteration - loop.warm_start), loop.replay + 1)
-        if not warm and again:
-            draw = uniform_draws(loop.seed, _RECALL + process, iteration, (1,))
+        loop = self.loop
+        if iteration < loop.warm_start:
+            return self._recorded([(iteration, iteration)])[0]
+        turn, again = divmod(iteration - loop.warm_start, loop.replay + 1)
+        if again:
+            stream = _RECALL + self.accelerator.process_index
+            draw = uniform_draws(loop.seed, stream, iteration, (1,))
             return self.memory.recall(float(draw[0]))
-        place = iteration if warm else loop.warm_start + turn
-        shown = (self.shown if warm else self.shown_beside)[place]
-        tried: list[Episode] = [] if warm else self.tried[place]
-        if self.task.config.multi_endpoints:
-            shown, tried = self._aimed(shown, tried, iteration)
-        draws = uniform_draws(
-            loop.seed, 3 + process, iteration, (self.task.config.max_steps, max(1, len(tried)))
-        )
-        with self.accelerator.autocast():
-            batch = self.task.collect(shown, tried, draws)
-            if loop.replay and not warm:
-                batch = self.task.prepare(batch)
+        if member := turn % loop.ahead:  # walked before: the newest are those of one walk
+            return self.memory.batches[member - loop.ahead]
+        turns, cycle = range(turn, turn + loop.ahead), loop.replay + 1
+        asked = [(iteration + (t - turn) * cycle, loop.warm_start + t) for t in turns]
+        batches = self._recorded(asked)
+        if loop.replay or loop.ahead > 1:
+            for batch in batches:
                 self.memory.add(batch)
-        return batch
+        return batches[0]
+
+    def _recorded(self, asked: Sequence[tuple[int, int]]) -> list[Recorded]:
+        """Record the batches of (iteration, place in the order of episodes), in one walk."""
+        loop, process = self.loop, self.accelerator.process_index
+        plans = []
+        for iteration, place in asked:
+            warm = iteration < loop.warm_start
+            shown = (self.shown if warm else self.shown_beside)[place]
+            tried: list[Episode] = [] if warm else self.tried[place]
+            if self.task.config.multi_endpoints:
+                shown, tried = self._aimed(shown, tried, iteration)
+            shape = (self.task.config.max_steps, max(1, len(tried)))
+            plans.append((shown, tried, uniform_draws(loop.seed, 3 + process, iteration, shape)))
+        with self.accelerator.autocast():
+            batches = self.task.collect_together(plans)
+            if loop.replay and asked[0][0] >= loop.warm_start:
+                batches = [self.task.prepare(batch) for batch in batches]
+        return batches
 
     def _aimed(
         self, shown: list[Episode], tried: list[Episode], iteration: int
