@@ -33,7 +33,7 @@ from sterna.recipes.config import EvalConfig
 from sterna.recipes.policies import check_fit, data_config, open_policy
 from sterna.recipes.rooms import rooms_of
 from sterna.recipes.runs import protocol_of
-from sterna.recipes.world import World
+from sterna.recipes.world import World, open_world
 from sterna.train.evaluate import evaluate, predict
 
 TORCH = "torch"
@@ -101,7 +101,7 @@ def _prepare(
         objects=objects or config.objects,
         blind=blind or config.blind,
     )
-    world = World(root, config)
+    world = open_world(root, config)
     episodes = world.episodes(select.split, about=select.episodes)
     if permute:
         episodes = permuted(episodes)

@@ -27,7 +27,7 @@ from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teac
 from sterna.recipes.runs import Ready, finish, ready
 from sterna.recipes.start import begin
 from sterna.recipes.toyworld import WORDS
-from sterna.recipes.world import World
+from sterna.recipes.world import World, open_world
 from sterna.train.loop import STATE_FILE, LoopConfig
 from sterna.train.pretrain.loop import PretrainRunner
 from sterna.train.pretrain.masking import MaskingConfig
@@ -181,7 +181,7 @@ def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
         raise InputError("start: from_teacher needs a teacher; use `sterna distil --stage 1`")
     if _taught(config):
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
-    world = World(root, config.data)
+    world = open_world(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
     bare, objects = _seen(config, world, [*episodes, *chosen])

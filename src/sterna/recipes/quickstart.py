@@ -19,7 +19,7 @@ from sterna.data.layout import Layout
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import read_result
-from sterna.recipes.makehouses import HousesConfig, make_houses
+from sterna.recipes.makehouses import SHIPPED, HousesConfig, make_houses
 from sterna.recipes.minivln import story
 from sterna.recipes.storypage import NEAR, sentences, table, within, write_page
 from sterna.recipes.study import Options, run_study
@@ -29,16 +29,17 @@ MINUTES = 10.0
 R2R_MINUTES = 150.0
 """What the recipes of text observations would take there."""
 HOUSES = HousesConfig(
-    train=100,
+    train=60,
     val_unseen=10,
-    paths=40,
-    seen_paths=2,
+    paths=60,
+    seen_paths=3,
     unseen_paths=40,
     errands=1,
     seen_errands=1,
     unseen_errands=1,
     continuous=False,
     views="level",
+    encoder=SHIPPED,
 )
 NAME = "quickstart"
 

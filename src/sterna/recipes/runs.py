@@ -34,7 +34,7 @@ from sterna.recipes.config import (
 )
 from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teacher
 from sterna.recipes.start import begin
-from sterna.recipes.world import World
+from sterna.recipes.world import World, open_world
 from sterna.train.evaluate import evaluate
 from sterna.train.imitation import ImitationTask
 from sterna.train.loop import STATE_FILE, Log, Runner, Scores, Trainer
@@ -101,7 +101,7 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
         if not isinstance(config, DistillRun):
             raise InputError("start: from_teacher needs a teacher; use `sterna distil`")
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
-    world = World(root, config.data)
+    world = open_world(root, config.data)
     episodes = world.episodes("train")
     chosen = world.episodes(config.select.split, about=config.select.episodes)
     panoramas, every = world.training_panoramas([*episodes, *chosen])

@@ -25,7 +25,7 @@ from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pretraining import pretrain
 from sterna.recipes.results import Arm, render, summarise
 from sterna.recipes.runs import RUN_FILE, protocol_of, train
-from sterna.recipes.world import World
+from sterna.recipes.world import World, open_world, shared_worlds
 from sterna.train.evaluate import predict
 from sterna.world.graph import load_graph
 
@@ -134,11 +134,12 @@ def run_study(
     With `only` (patterns of step names, see `steps`) just those steps are taken; while others are
     missing the list of steps is returned instead of a table, and the files hold the rows so far.
     """
-    every = steps(study, root, out, threads=threads)
-    chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
-    if not chosen:
-        raise InputError(f"--only {' '.join(only)}: no such step; --plan lists them")
-    work(chosen, every, out)
+    with shared_worlds():
+        every = steps(study, root, out, threads=threads)
+        chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
+        if not chosen:
+            raise InputError(f"--only {' '.join(only)}: no such step; --plan lists them")
+        work(chosen, every, out)
     done = [arm for arm in study.arms if _scored(arm, study, out)]
     if done:
         text, values = _table(study, done, out)
@@ -180,7 +181,7 @@ def _table(study: Study, arms: Sequence[Arm], out: Path) -> tuple[str, dict[str,
 def steps(study: Study, root: Path, out: Path, *, threads: int | None = None) -> list[Step]:
     """Return what a study does, in order: each training, then the evaluations of its policy."""
     given, out_steps = study.given or {}, []
-    world = World(root, study.data)
+    world = open_world(root, study.data)
     for folder in (*_UNTRAINED, *(job.folder for job in study.jobs)):
         job = next((job for job in study.jobs if job.folder == folder), None)
         if job is not None and folder not in given:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,8 @@ class World:
     def __init__(self, root: str | Path, config: DataConfig) -> None:
         """Look into a data folder; `InputError` if there is none."""
         self.layout, self.config = Layout(root), config
+        self._read: dict[tuple[str, int | None], list[Episode]] = {}
+        self._bare: dict[frozenset[str], Panoramas] = {}
 
     @cached_property
     def encoder(self) -> Path:
@@ -50,6 +53,11 @@ class World:
 
         Raises `InputError` for a missing scan, an unknown viewpoint or a path over a non-edge.
         """
+        if (split, about) not in self._read:
+            self._read[split, about] = self._episodes(split, about)
+        return list(self._read[split, about])
+
+    def _episodes(self, split: str, about: int | None) -> list[Episode]:
         task = self.config.task
         self.layout.annotations(task, split)  # named first, where a folder has neither it nor boxes
         boxes = self.boxes if self.config.grounded else None
@@ -101,8 +109,10 @@ class World:
 
     def bare_panoramas(self, episodes: Iterable[Episode]) -> Panoramas:
         """Lay out the scans that episodes need; `InputError` for a missing viewpoint or feature."""
-        scans = {episode.scan for episode in episodes}
-        return Panoramas(Atlas.load(self.layout.connectivity, scans), self.views)
+        scans = frozenset(episode.scan for episode in episodes)
+        if scans not in self._bare:
+            self._bare = {scans: Panoramas(Atlas.load(self.layout.connectivity, scans), self.views)}
+        return self._bare[scans]
 
     def objects(self, atlas: Atlas, *, logits: bool = False) -> ObjectStore | None:
         """Return the objects of an atlas, or None for a task without; `logits`: with class logits.
@@ -151,6 +161,35 @@ class World:
             partial.replace(path)
         with np.load(path, allow_pickle=False) as saved:
             return saved["vectors"], saved["weight"]
+
+
+_shared: list[tuple[Path, World]] | None = None
+
+
+@contextmanager
+def shared_worlds() -> Iterator[None]:
+    """Let `open_world` give the same world for the same data while this lasts.
+
+    For many runs one after the other on files that do not change meanwhile.
+    """
+    global _shared
+    before, _shared = _shared, [] if _shared is None else _shared
+    try:
+        yield
+    finally:
+        _shared = before
+
+
+def open_world(root: str | Path, config: DataConfig) -> World:
+    """Look into a data folder, or take up the world that was read of it; see `shared_worlds`."""
+    if _shared is None:
+        return World(root, config)
+    for place, world in _shared:
+        if place == Path(root) and world.config == config:
+            return world
+    world = World(root, config)
+    _shared[:] = [*_shared[-1:], (Path(root), world)]  # two at most: they hold all features
+    return world
 
 
 def _own_words(path: Path, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
