@@ -28,7 +28,8 @@ class Quickstart:
     out: Path = Path("runs/quickstart")
     """Folder of the houses, the runs and the page."""
     minutes: float = 10.0
-    """About how long it may take on two cores; scales trainings and houses."""
+    """About how long it may take; scales houses and trainings. A machine too slow for the recipes'
+    steps takes fewer."""
     seed: int = 0
     """Seed of weights, order, actions and dropout."""
     workers: int | None = None

@@ -17,12 +17,16 @@ import torch
 
 from sterna.data.layout import Layout
 from sterna.errors import InputError
-from sterna.files import write_json, write_text
+from sterna.files import read_json, write_json, write_text
 from sterna.metrics import read_result
+from sterna.recipes.houses import house_teacher
 from sterna.recipes.makehouses import SHIPPED, HousesConfig, make_houses
 from sterna.recipes.minivln import story
+from sterna.recipes.plan import plan_run
+from sterna.recipes.runs import prepare
 from sterna.recipes.storypage import NEAR, sentences, table, within, write_page
 from sterna.recipes.study import Options, run_study
+from sterna.recipes.world import shared_worlds
 
 MINUTES = 10.0
 """What the recipes of houses are made for, on two cores."""
@@ -42,6 +46,14 @@ HOUSES = HousesConfig(
     encoder=SHIPPED,
 )
 NAME = "quickstart"
+PACE = "pace.json"
+"""What a run was begun with: its minutes, its share of the recipes' steps, seconds a step."""
+_WORK = 3.8
+"""Seconds that all trainings take together, in those of the teacher's steps as they are timed."""
+_REST = 7.0
+"""Seconds a minute asked for that evaluations and the page take."""
+_WORTH_TIMING, _LEAST = 60, 0.1
+"""Steps from which on a machine is timed; the least share of the steps asked for."""
 
 
 def quickstart(
@@ -57,15 +69,20 @@ def quickstart(
 
     On houses, or on R2R with text observations where `data` names a folder that holds both.
     `minutes` scales trainings and the number of houses. Progress goes to standard error. The
-    run folder gets ``report.html``, ``results.json`` and ``results.txt``.
+    run folder gets ``report.html``, ``results.json`` and ``results.txt``. On a machine too slow for
+    that many minutes houses are learnt from for fewer steps (`_pace`).
     """
     if not minutes > 0:
         raise InputError(f"quickstart: --minutes must be positive, found {minutes}")
     started, many = time.monotonic(), workers or os.cpu_count() or 1
     options, root = _prepare(data, out, minutes, seed, many, houses)
-    _together(options, root, many)
-    study = story(NAME, options)
-    _, values = run_study(study, root, out, threads=1)
+    with shared_worlds():
+        if data is None:
+            left = 60 * minutes - (time.monotonic() - started)
+            options = replace(options, share=_pace(options, root, minutes, left, many))
+        _together(options, root, many)
+        study = story(NAME, options)
+        _, values = run_study(study, root, out, threads=1)
     results = {
         arm.name: read_result(out / arm.folders[0] / arm.evaluation / "result_val_unseen.json")
         for arm in study.arms
@@ -73,7 +90,7 @@ def quickstart(
     for row in values["rows"]:
         row["SR_within_1.5m"] = within(results[row["name"]], NEAR)
     title = f"{_where(data)}, val_unseen, weights selected on val_seen, seed {seed}"
-    values |= {"title": title, "seed": seed, "minutes": minutes}
+    values |= {"title": title, "seed": seed, "minutes": minutes, "share": options.share}
     _tell("3/3 the page")
     page = write_page(study, root, out, results, values, data)
     text = "\n".join([title, table(values["rows"]), *sentences(values), f"page: {page}"])
@@ -111,6 +128,35 @@ def check_r2r(data: Path) -> None:
     for split in ("train", "val_seen", "val_unseen"):
         layout.annotations("r2r", split)
     assert layout.connectivity and layout.textobs
+
+
+def _pace(options: Options, root: Path, minutes: float, left: float, workers: int) -> float:
+    """Return the share of the recipes' steps that this machine can take in the seconds `left`.
+
+    Never more than `options.share`. Some steps of the teacher are timed; what a run was begun with
+    is kept in its folder, so that a killed one goes on.
+    """
+    file, asked = options.out / PACE, options.share
+    if file.is_file():
+        begun = read_json(file)
+        if begun.get("minutes") != minutes:
+            raise InputError(
+                f"{file}: begun with --minutes {begun.get('minutes')}, asked for {minutes}; give "
+                "the same, or another --out"
+            )
+        return float(begun["share"])
+    teacher = house_teacher()
+    seconds, share = 0.0, asked
+    if asked * teacher.loop.iterations >= _WORTH_TIMING:
+        torch.set_num_threads(1)
+        _, plan = plan_run(prepare, teacher, root, cycles=1)
+        seconds = plan["seconds_per_iteration"]
+        fits = (left - _REST * minutes) * workers / (_WORK * seconds * teacher.loop.iterations)
+        share = min(asked, max(fits, _LEAST * asked))
+        if share < asked:
+            _tell(f"this machine takes {seconds:.2f} s a step: {share / asked:.0%} of the steps")
+    write_json(file, {"minutes": minutes, "share": share, "seconds_per_iteration": seconds})
+    return share
 
 
 def _together(options: Options, root: Path, workers: int) -> None:
