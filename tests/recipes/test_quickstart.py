@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli_tools import sterna
+from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.metrics import Result
 from sterna.models.presets import parameter_counts
@@ -20,6 +21,7 @@ from sterna.recipes.makehouses import HousesConfig
 from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import train
 from sterna.recipes.storypage import choose, within
+from sterna.recipes.study import Options
 
 Capture = pytest.CaptureFixture[str]
 ROWS = ("random", "far-node", "blind", "teacher", "none", "both")
@@ -46,7 +48,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_whole_story(capsys: Capture, tmp_path: Path, tiny: None) -> None:
     out = tmp_path / "out"
-    words = ("quickstart", "--out", out, "--minutes", "0.05", "--workers", "1")
+    words = ("quickstart", "--out", out, "--minutes", "0.02", "--workers", "1")
     said = sterna(capsys, *words)
     assert said.code == 0, said.err
     assert "teacher, blind" in said.out and f"page: {out / 'report.html'}" in said.out
@@ -78,6 +80,29 @@ def test_the_whole_story(capsys: Capture, tmp_path: Path, tiny: None) -> None:
     assert (out / "both-0" / "last" / "model.safetensors").stat().st_mtime_ns == weights
     sterna(capsys, "quickstart", "--out", out, "--minutes", "0").refused("--minutes", "positive")
     sterna(capsys, "quickstart", "--data", tmp_path / "none").refused("no data folder")
+
+
+def test_a_slow_machine_takes_fewer_steps(
+    toy_house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that fit, never more than asked; what a run was begun with stays."""
+    options = Options(out=tmp_path, seeds=(0,), scale="houses", share=0.5)
+    monkeypatch.setattr(
+        quickstart, "plan_run", lambda *_, **__: ("", {"seconds_per_iteration": 0.2})
+    )
+
+    def pace(folder: str, left: float) -> float:
+        there = replace(options, out=tmp_path / folder)
+        return quickstart._pace(there, toy_house, 10.0, left, workers=2)
+
+    steps = houses.house_teacher().loop.iterations
+    assert pace("fast", 10_000.0) == 0.5
+    slow = pace("slow", 270.0)
+    assert slow == pytest.approx(200.0 * 2 / (3.8 * 0.2 * steps))
+    assert pace("slow", 10_000.0) == slow, "a run goes on as it was begun"
+    assert pace("late", 0.0) == pytest.approx(0.05)
+    with pytest.raises(InputError, match="begun with --minutes 10"):
+        quickstart._pace(replace(options, out=tmp_path / "slow"), toy_house, 5.0, 9.0, workers=2)
 
 
 def test_r2r_must_be_whole(toy_house: Path, capsys: Capture, tmp_path: Path) -> None:
