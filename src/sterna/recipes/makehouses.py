@@ -96,7 +96,7 @@ class HousesConfig:
     views: Literal["all", "level"] = "all"
     """Views of a panorama: all 36, or the 12 at the horizon (a third of the time, here and in
     training; steps and ceilings are seen less well)."""
-    encoder: str = OURS
+    encoder: str = SHIPPED
     """What looks at the views: shipped (comes with the package, trained on 300 other houses by
     `sterna data encoder`), ours (the same network trained anew on these training houses, minutes),
     oracle (reads masks; an upper bound, not an agent), the folder of a trained one, or a model of
