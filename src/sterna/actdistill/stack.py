@@ -174,12 +174,21 @@ class Stack(nn.Module, ABC):
         """Return the modules that a student never tunes (vision)."""
         return ()
 
+    def question(self, batch: Any) -> Any:
+        """Return a batch as `act` prepares it: without its answers, where it holds them."""
+        return batch
+
     def owners(self, batch: Any, phase: int) -> Tensor | None:
         """Return which sample of the batch each row of a phase belongs to, int64 [R].
 
         Rows of a sample are in a fixed order. None: one row a sample.
         """
         return None
+
+    @property
+    def seen_width(self) -> int:
+        """Width of the tokens that the router sees, where it is not `width`."""
+        return self.width
 
     @property
     def phases(self) -> int:
@@ -256,6 +265,7 @@ def gated(
     keep: bool = False,
     costs: bool = False,
     mix: Mix | None = None,
+    phases: Sequence[int] | None = None,
 ) -> Passed:
     """Pass a prepared state through the units as the gates say.
 
@@ -263,10 +273,11 @@ def gated(
     closed for all rows does not run at all). Without, every unit runs on all rows and its output
     is blended in by h + g (f(h) - h), exact at 0 and 1, so that gates receive gradients. `keep`
     keeps the tokens behind each unit, `costs` what each would cost. `mix` replaces the formula
-    (`shrink` is the released one).
+    (`shrink` is the released one). `phases` passes through some phases alone, for policies whose
+    phases come at different times.
     """
     done = Passed(state)
-    for phase in range(stack.phases):
+    for phase in range(stack.phases) if phases is None else phases:
         units = stack.of_phase(phase)
         gates = decide(phase, stack.router_input(done.state, phase))
         done.gates.append(gates)
@@ -326,7 +337,8 @@ def act(stack: Stack, batch: Any, decide: Decide) -> tuple[Tensor, list[Tensor]]
         return held[phase]
 
     actions = stack.act(
-        stack.prepare(batch), lambda state: gated(stack, state, once, skip=True).state
+        stack.prepare(stack.question(batch)),
+        lambda state: gated(stack, state, once, skip=True).state,
     )
     return actions, [held[phase] for phase in sorted(held)]
 
