@@ -11,6 +11,7 @@ from torch import Tensor
 
 import contract
 import toy_navigator
+from sterna.actdistill.adapters.llama_vla import LlamaVlaStack
 from sterna.actdistill.adapters.navigator import (
     NavigatorBatch,
     NavigatorStack,
@@ -18,7 +19,6 @@ from sterna.actdistill.adapters.navigator import (
     previous_actions,
 )
 from sterna.actdistill.adapters.pi0 import Pi0Stack
-from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.stack import (
     Decide,
     RouterInput,
@@ -32,7 +32,7 @@ from sterna.actdistill.stack import (
 from sterna.errors import InputError
 from sterna.models.navigator.folder import open_published
 from sterna.models.navigator.prompts import Wording
-from toy_vla import pi0, pi0_batch, vla, vla_batch
+from toy_llama_vla import pi0, pi0_batch, vla, vla_batch
 
 
 def _tokens(features: object) -> list[Tensor]:
@@ -44,7 +44,7 @@ def _tokens(features: object) -> list[Tensor]:
 def test_vla(head: str) -> None:
     model, batch = vla(head), vla_batch()
     stack = stack_of(model)
-    assert isinstance(stack, VlaStack)
+    assert isinstance(stack, LlamaVlaStack)
     contract.check(stack, batch, _tokens)
     with torch.no_grad():
         passed = gated(stack, stack.prepare(batch), everything(stack), skip=True)

@@ -1,5 +1,6 @@
 """Stacks of the models that ActDistill knows; each file registers one kind (`stack.register`)."""
 
-from sterna.actdistill.adapters import duet, navigator, pi0, vla
-
-__all__ = ["duet", "navigator", "pi0", "vla"]
+from sterna.actdistill.adapters import duet as duet
+from sterna.actdistill.adapters import llama_vla as llama_vla
+from sterna.actdistill.adapters import navigator as navigator
+from sterna.actdistill.adapters import pi0 as pi0

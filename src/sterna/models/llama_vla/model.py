@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from sterna.errors import InputError
+from sterna.models.llama_vla.heads import ChunkHead, DiffusionHead, TokenHead
 from sterna.models.navigator.families import transformers
-from sterna.models.vla.heads import ChunkHead, DiffusionHead, TokenHead
 
 HeadName = Literal["token", "last", "diffusion"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class VlaConfig:
+class LlamaVlaConfig:
     """Sizes of a model."""
 
     head: HeadName = "last"
@@ -56,7 +56,7 @@ class VlaConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VlaBatch:
+class LlamaVlaBatch:
     """What a model sees, and what it should do."""
 
     images: Tensor
@@ -74,7 +74,7 @@ class VlaBatch:
 class LlamaVla(nn.Module):
     """The model; see the module."""
 
-    def __init__(self, config: VlaConfig) -> None:
+    def __init__(self, config: LlamaVlaConfig) -> None:
         """Build it with random weights."""
         super().__init__()
         self.config = config
@@ -104,7 +104,7 @@ class LlamaVla(nn.Module):
         """P."""
         return (self.config.side // self.config.patch) ** 2
 
-    def embed(self, batch: VlaBatch, *, answered: bool) -> tuple[Tensor, Tensor]:
+    def embed(self, batch: LlamaVlaBatch, *, answered: bool) -> tuple[Tensor, Tensor]:
         """Return embeddings [B, P + L (+ words of the answer but the last), D] and their mask."""
         seen = self.projector(self.vision(batch.images).transpose(1, 2))
         words, mask = batch.ids, batch.mask
@@ -129,11 +129,11 @@ class LlamaVla(nn.Module):
         ).last_hidden_state
         return out
 
-    def last(self, batch: VlaBatch) -> Tensor:
+    def last(self, batch: LlamaVlaBatch) -> Tensor:
         """Return where the last word of each sample is, int64 [B]."""
         return self.image_tokens + batch.mask.sum(1) - 1
 
-    def read_by_head(self, x: Tensor, batch: VlaBatch) -> Tensor:
+    def read_by_head(self, x: Tensor, batch: LlamaVlaBatch) -> Tensor:
         """Return what the head's loss reads: the last word, or all tokens before answer words."""
         rows, last = torch.arange(len(x), device=x.device), self.last(batch)
         token = x[rows, last]
@@ -142,7 +142,7 @@ class LlamaVla(nn.Module):
         told = x[:, self.image_tokens + batch.ids.shape[1] :]
         return torch.cat([token[:, None], told], 1)
 
-    def loss(self, batch: VlaBatch) -> Tensor:
+    def loss(self, batch: LlamaVlaBatch) -> Tensor:
         """Return the head's loss."""
         x = self.read(*self.embed(batch, answered=True))
         assert batch.actions is not None

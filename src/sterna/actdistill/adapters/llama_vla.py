@@ -12,12 +12,12 @@ from torch import Tensor
 from sterna.actdistill.adapters.decoder import Decoded, DecoderStack, DecoderState, Layout
 from sterna.actdistill.stack import Choices, Chunk, Kind, register
 from sterna.errors import InputError
-from sterna.models.vla.heads import TokenHead
-from sterna.models.vla.model import LlamaVla, VlaBatch
+from sterna.models.llama_vla.heads import TokenHead
+from sterna.models.llama_vla.model import LlamaVla, LlamaVlaBatch
 
 
-class VlaStack(DecoderStack):
-    """A `LlamaVla`; batches are `VlaBatch`es. Its towers are the vision and its projector."""
+class LlamaVlaStack(DecoderStack):
+    """A `LlamaVla`; batches are `LlamaVlaBatch`es. Its towers are the vision and its projector."""
 
     model: LlamaVla
 
@@ -29,19 +29,19 @@ class VlaStack(DecoderStack):
             kind = Choices(slots=model.head.words, classes=config.bins)
         super().__init__(model, kind, config.steps * config.size)
 
-    def call(self, batch: VlaBatch, cache: Any) -> None:
+    def call(self, batch: LlamaVlaBatch, cache: Any) -> None:
         """Run the model's own pass; answers are part of it where the batch has them."""
         self.model.read(*self.model.embed(batch, answered=batch.actions is not None), cache)
 
-    def wants_cache(self, batch: VlaBatch) -> bool:
+    def wants_cache(self, batch: LlamaVlaBatch) -> bool:
         """Words are added to questions where the head says them one by one."""
         return batch.actions is None and isinstance(self.model.head, TokenHead)
 
-    def question(self, batch: VlaBatch) -> VlaBatch:
+    def question(self, batch: LlamaVlaBatch) -> LlamaVlaBatch:
         """Return the batch without its actions."""
         return replace(batch, actions=None)
 
-    def layout(self, batch: VlaBatch) -> Layout:
+    def layout(self, batch: LlamaVlaBatch) -> Layout:
         """Return image tokens, words, and the chunk before."""
         images, count = self.model.image_tokens, len(batch.ids)
         answers = 0
@@ -54,13 +54,13 @@ class VlaStack(DecoderStack):
         recent = batch.images.new_zeros(count, self.recent)
         return Layout(prompt, seen, recent if batch.recent is None else batch.recent.flatten(1))
 
-    def loss(self, features: Decoded, batch: VlaBatch) -> Tensor:
+    def loss(self, features: Decoded, batch: LlamaVlaBatch) -> Tensor:
         """Return the head's own loss."""
         if batch.actions is None:
             raise InputError("vla: the batch has no actions to learn from; give actions=...")
         return self.model.head.loss(self.model.read_by_head(features.x, batch), batch.actions)
 
-    def truth(self, unit: int, batch: VlaBatch, state: DecoderState) -> Tensor:
+    def truth(self, unit: int, batch: LlamaVlaBatch, state: DecoderState) -> Tensor:
         """Return the whole chunk, or its words."""
         assert batch.actions is not None
         head = self.model.head
@@ -98,4 +98,4 @@ class VlaStack(DecoderStack):
         return (self.model.vision, self.model.projector)
 
 
-register(lambda model: isinstance(model, LlamaVla), VlaStack)
+register(lambda model: isinstance(model, LlamaVla), LlamaVlaStack)

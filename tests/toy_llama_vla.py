@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from sterna.actdistill.adapters.pi0 import Pi0Batch
-from sterna.models.vla.model import LlamaVla, VlaBatch, VlaConfig
+from sterna.models.llama_vla.model import LlamaVla, LlamaVlaBatch, LlamaVlaConfig
 
 
 def vla(head: str, *, layers: int = 4, seed: int = 0, **sizes: Any) -> LlamaVla:
     torch.manual_seed(seed)
     small = {"width": 32, "heads": 4, "ffn": 48, "side": 16, "patch": 8, "steps": 2, "size": 2}
-    model = LlamaVla(VlaConfig(head=head, layers=layers, bins=8, **small | sizes))  # type: ignore[arg-type]
+    model = LlamaVla(LlamaVlaConfig(head=head, layers=layers, bins=8, **small | sizes))  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim == 2:
@@ -26,7 +26,7 @@ def vla_batch(
 ) -> Any:
     g = torch.Generator().manual_seed(seed)
     lengths = torch.arange(count) % 3 + 3
-    return VlaBatch(
+    return LlamaVlaBatch(
         images=torch.rand(count, 3, side, side, generator=g),
         ids=torch.randint(0, 100, (count, 5), generator=g),
         mask=torch.arange(5) < lengths[:, None],
