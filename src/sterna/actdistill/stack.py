@@ -213,6 +213,10 @@ Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes (h [R, ...], f(h) [R, ...], gates [R]) and returns what goes on."""
 
 
+Meter = Callable[[int, float], None]
+"""Takes (unit, FLOPs) of a unit that is about to run."""
+
+
 def everything(stack: Stack) -> Decide:
     """Return gates that keep every unit: the teacher."""
     return static(stack, range(len(stack.units)))
@@ -266,6 +270,7 @@ def gated(
     costs: bool = False,
     mix: Mix | None = None,
     phases: Sequence[int] | None = None,
+    meter: Meter | None = None,
 ) -> Passed:
     """Pass a prepared state through the units as the gates say.
 
@@ -274,7 +279,7 @@ def gated(
     is blended in by h + g (f(h) - h), exact at 0 and 1, so that gates receive gradients. `keep`
     keeps the tokens behind each unit, `costs` what each would cost. `mix` replaces the formula
     (`shrink` is the released one). `phases` passes through some phases alone, for policies whose
-    phases come at different times.
+    phases come at different times. With `skip`, `meter` is told what each unit cost that ran.
     """
     done = Passed(state)
     for phase in range(stack.phases) if phases is None else phases:
@@ -285,7 +290,7 @@ def gated(
             if costs:
                 done.costs.append(stack.cost(unit, done.state))
             if skip:
-                done.state = _skipping(stack, unit, done.state, gates[:, place])
+                done.state = _skipping(stack, unit, done.state, gates[:, place], meter)
             else:
                 done.state = _blending(stack, unit, done.state, gates[:, place], mix or blend)
             if keep:
@@ -311,14 +316,18 @@ def shrink(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
     return after * gate.to(after.dtype).view(-1, *[1] * (after.ndim - 1))
 
 
-def _skipping(stack: Stack, unit: int, state: State, gate: Tensor) -> State:
+def _skipping(stack: Stack, unit: int, state: State, gate: Tensor, meter: Meter | None) -> State:
     rows = (gate > 0.5).nonzero().squeeze(1)
     if not len(rows):
         return state
-    if len(rows) == len(gate):  # not by index, so that no bit changes
-        return stack.run(unit, state)
-    part = stack.run(unit, stack.select(unit, state, rows))
-    whole, some = stack.read(unit, state), stack.read(unit, part)
+    # All rows are not picked by index, so that no bit changes.
+    part = state if len(rows) == len(gate) else stack.select(unit, state, rows)
+    if meter is not None:
+        meter(unit, stack.cost(unit, part))
+    ran = stack.run(unit, part)
+    if part is state:
+        return ran
+    whole, some = stack.read(unit, state), stack.read(unit, ran)
     values = tuple(x.index_copy(0, rows, y) for x, y in zip(whole, some, strict=True))
     return stack.write(unit, state, values)
 

@@ -93,7 +93,8 @@ class WalkSamples:
 class RoutedAgent(Agent):
     """An `Agent` whose blocks run as the gates say: words once an episode, the rest each decision.
 
-    `open_` [U] counts how often each unit was open, `asked` [U] how often it could have been.
+    `open_` [U] counts how often each unit was open, `asked` [U] how often it could have been;
+    `spent` [U] are the FLOPs of what ran, `full` [U] what they were with every gate open.
     """
 
     def __init__(
@@ -104,11 +105,14 @@ class RoutedAgent(Agent):
         self.stack, self.decide = stack, decide
         self.open_ = np.zeros(len(stack.units))
         self.asked = np.zeros(len(stack.units))
+        self.spent, self.full = np.zeros(len(stack.units)), np.zeros(len(stack.units))
+        self._begun = False
 
     def reset(
         self, episodes: Sequence[Episode], topomap: TopoMap, text: TextMemory | None = None
     ) -> None:
         """Read the instructions with the language blocks that their gates keep."""
+        self._begun = False
         with torch.no_grad():
             passed = self._pass(self.stack.reading(episodes), 0)
         self._words: DuetState = passed.state
@@ -127,9 +131,19 @@ class RoutedAgent(Agent):
         return output
 
     def _pass(self, state: DuetState, phase: int) -> Passed:
-        passed = gated(self.stack, state, self.decide, skip=True, phases=(phase,))
-        (gates,) = passed.gates
         units = self.stack.of_phase(phase)
+        for unit in units:
+            # Keys and values of the words are made once an episode.
+            words = self._begun and unit not in state.memory
+            made = self.stack.memory_cost(state) if words else 0.0
+            self.full[unit] += self.stack.cost(unit, state) - made
+        self._begun = phase == 1
+
+        def meter(unit: int, cost: float) -> None:
+            self.spent[unit] += cost
+
+        passed = gated(self.stack, state, self.decide, skip=True, phases=(phase,), meter=meter)
+        (gates,) = passed.gates
         self.open_[units] += _summed(gates)
         self.asked[units] += len(gates)
         return passed

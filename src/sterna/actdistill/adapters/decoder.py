@@ -176,9 +176,7 @@ class DecoderStack(Stack):
     def cost(self, unit: int, state: DecoderState) -> float:
         """Return FLOPs: linears over all tokens, attention over all pairs (cached ones too)."""
         rows, tokens = state.x.shape[:2]
-        layer = self.trunk.layers[unit]
-        linears = sum(p.weight.numel() for p in layer.modules() if isinstance(p, nn.Linear))
-        return float(rows * tokens * (2 * linears + 4 * (tokens + state.past) * _width(self.trunk)))
+        return rows * layer_cost(self.trunk, unit, tokens, state.past)
 
     def layers(self, unit: int) -> Sequence[nn.Module]:
         """Return the layer."""
@@ -215,6 +213,13 @@ def _width(trunk: Any) -> int:
     config = trunk.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(head * config.num_attention_heads)
+
+
+def layer_cost(trunk: Any, number: int, tokens: int, past: int) -> float:
+    """Return the FLOPs of a layer on one sample: linears, and attention to all tokens so far."""
+    parts = trunk.layers[number].modules()
+    linears = sum(part.weight.numel() for part in parts if isinstance(part, nn.Linear))
+    return float(tokens * (2 * linears + 4 * (tokens + past) * _width(trunk)))
 
 
 def new_cache(trunk: Any) -> Any:

@@ -270,15 +270,19 @@ class DuetStack(Stack):
         """Return FLOPs on all rows; with keys and values of the words where they are not made."""
         config = self.model.config
         width, inner = config.hidden_size, config.ffn_size
-        episodes, words = state.word_mask.shape
+        words = state.word_mask.shape[1]
         (x,) = self.read(unit, state)
         rows, tokens = x.shape[:2]
         among = 8 * width * width + 4 * tokens * width + 4 * width * inner
         if self.units[unit].stream == _TEXT:
             return float(rows * tokens * among)
         to_words = 4 * width * width + 4 * words * width
-        memory = 0 if unit in state.memory else 4 * episodes * words * width * width
-        return float(rows * tokens * (among + to_words) + memory)
+        memory = 0.0 if unit in state.memory else self.memory_cost(state)
+        return rows * tokens * (among + to_words) + memory
+
+    def memory_cost(self, state: DuetState) -> float:
+        """Return the FLOPs of the words' keys and values for one block."""
+        return 4.0 * state.word_mask.numel() * self.model.config.hidden_size**2
 
     # What it is made of.
 

@@ -23,6 +23,7 @@ from sterna.actdistill.adapters.decoder import (
     DecoderStack,
     DecoderState,
     Layout,
+    layer_cost,
     picked,
     replaced,
 )
@@ -135,6 +136,9 @@ class Held:
     ids: Tensor | None = None
     mask: Tensor | None = None
     previous: Tensor | None = None
+    spent: float = 0.0
+    """FLOPs of layers that ran, and what they were with every gate open."""
+    full: float = 0.0
 
 
 @contextmanager
@@ -159,6 +163,9 @@ def hooked(stack: NavigatorStack, decide: Decide) -> Iterator[Held]:
             assert held.gates is not None
             gates = held.gates.repeat_interleave(len(x) // len(held.gates), 0)
             rows = (gates[:, number] > 0.5).nonzero().squeeze(1)
+            cost = layer_cost(stack.trunk, number, x.shape[1], _past(given))
+            held.full += cost * len(x)
+            held.spent += cost * len(rows)
             if not len(rows):
                 return x
             if len(rows) == len(x):
@@ -175,6 +182,14 @@ def hooked(stack: NavigatorStack, decide: Decide) -> Iterator[Held]:
             yield held
     finally:
         handle.remove()
+
+
+def _past(given: dict[str, Any]) -> int:
+    """Return how many tokens the cache counted before this pass (layer 0 writes first)."""
+    cache, mask = given.get("past_key_values"), given.get("attention_mask")
+    if cache is None:
+        return 0
+    return int(cache.get_seq_length()) if mask is None else mask.shape[-1] - mask.shape[-2]
 
 
 def _fresh(given: dict[str, Any]) -> bool:

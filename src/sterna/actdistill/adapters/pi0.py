@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sterna.actdistill.adapters.decoder import _width, cut_layers, new_cache, picked, replaced
+from sterna.actdistill.adapters.decoder import cut_layers, layer_cost, new_cache, picked, replaced
 from sterna.actdistill.stack import Chunk, RouterInput, Stack, Tokens, Unit, register
 from sterna.errors import InputError
 
@@ -255,10 +255,10 @@ class Pi0Stack(Stack):
         """Return FLOPs of both layers; of the expert's alone once the prefix is cached."""
         rows, length = state.suffix.shape[:2]
         prefix = state.seen["embeds"].shape[1]
-        total = _cost(self._dit, unit, rows, length, prefix + length)
+        total = layer_cost(self._dit, unit, length, prefix)
         if state.prefix is not None:
-            total += _cost(self._vlm, unit, rows, prefix, prefix)
-        return total
+            total += layer_cost(self._vlm, unit, prefix, 0)
+        return rows * total
 
     def layers(self, unit: int) -> Sequence[nn.Module]:
         """Return both layers."""
@@ -311,13 +311,6 @@ def crop(cache: Any, length: int) -> None:
     for layer in cache.layers:
         if getattr(layer, "is_initialized", False):
             layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
-
-
-def _cost(trunk: Any, unit: int, rows: int, tokens: int, keys: int) -> float:
-    linears = sum(
-        part.weight.numel() for part in trunk.layers[unit].modules() if isinstance(part, nn.Linear)
-    )
-    return float(rows * tokens * (2 * linears + 4 * keys * _width(trunk)))
 
 
 register(lambda model: type(model).__name__ == "PI0ForConditionalGeneration", Pi0Stack)
