@@ -174,6 +174,10 @@ class Stack(nn.Module, ABC):
         """Return the modules that a student never tunes (vision)."""
         return ()
 
+    def fresh(self, state: State) -> State:
+        """Return a prepared state to be run again: without what an earlier run left in caches."""
+        return state
+
     def question(self, batch: Any) -> Any:
         """Return a batch as `act` prepares it: without its answers, where it holds them."""
         return batch

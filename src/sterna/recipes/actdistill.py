@@ -152,7 +152,7 @@ def _routed(base: TrainConfig, probe: int, iterations: int, rate: float) -> Duet
 
 def toy_duet() -> DuetAct:
     """A DUET of toy houses (`toy-deep-teacher`), in a minute."""
-    return _routed(deep_toy_teacher(), 150, 300, 3e-4)
+    return replace(_routed(deep_toy_teacher(), 150, 300, 3e-4), held_out=24)
 
 
 def house_duet() -> DuetAct:

@@ -94,6 +94,12 @@ class DecoderStack(Stack):
         cache = new_cache(self.trunk) if self.wants_cache(batch) else None
         return self.entered(lambda: self.call(batch, cache), self.layout(batch), batch, cache)
 
+    def fresh(self, state: DecoderState) -> DecoderState:
+        """Return the state; one with a cache can only go on."""
+        if state.cache is not None:
+            raise InputError("decoder: a state with a cache runs once; prepare it without")
+        return state
+
     def entered(
         self, call: Callable[[], Any], layout: Layout, batch: Any, cache: Any
     ) -> DecoderState:
