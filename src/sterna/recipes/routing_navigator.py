@@ -108,13 +108,16 @@ class NavigatorSubject:
             raise InputError("actdistill: no held-out walks; give --config.walks.held-out DIR")
         return self._samples(folder, self.config.walks.judged)
 
-    def score(self, stack: Stack, decide: Decide, split: str, about: int | None) -> Walked:
+    def score(
+        self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int
+    ) -> Walked:
         """Answer held-out samples; where there is an environment, walk its episodes too."""
         assert isinstance(stack, NavigatorStack)
         stack.eval()
         samples = self.held_out()
         walked = _answered(stack, decide, samples)
-        walked.counted, walked.milliseconds = _cost(stack, decide, samples)
+        if measured:
+            walked.counted, walked.milliseconds = _cost(stack, decide, samples, measured)
         if self.config.env is not None:
             scores = self._walk(stack, decide, split, about)
             walked.scores |= scores
@@ -180,11 +183,11 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _cost(
-    stack: NavigatorStack, decide: Decide, samples: EgoRouted
+    stack: NavigatorStack, decide: Decide, samples: EgoRouted, measured: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Count and time whole answers one by one, the tower included where frames are given."""
     navigator, seconds, total = stack.model, [], 0.0
-    rows = range(min(6, len(samples)))
+    rows = range(min(measured, len(samples)))
     for row in rows:
         one = [samples.samples[row]]
         batch = question_batch(navigator, one, samples.images, answered=False)

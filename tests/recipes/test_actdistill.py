@@ -1,0 +1,136 @@
+"""`sterna actdistill`: a toy teacher probed, distilled, calibrated and compared, from words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli_tools import sterna
+from sterna.actdistill.stack import everything, stack_of
+from sterna.actdistill.walking import RoutedAgent
+from sterna.errors import InputError
+from sterna.models.pretrained import from_pretrained, save_pretrained
+from sterna.recipes.actdistill import ACTDISTILL, ActRun, deep_toy_teacher
+from sterna.recipes.routed import open_run, rebuilt
+from sterna.recipes.runs import as_json
+from sterna.recipes.start import begin
+from sterna.recipes.world import World
+from sterna.train.evaluate import predict
+
+FEW = (
+    *("--episodes", "6", "--held-out", "4", "--graph.width", "8", "--graph.size", "6"),
+    *("--router.width", "8", "--loop.batch-size", "4", "--probe.batch-size", "4"),
+)
+
+
+@pytest.fixture(scope="module")
+def teacher(toy_house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained teacher of 2 layers of words and 3 of each encoder, as a saved policy."""
+    recipe = deep_toy_teacher()
+    sizes = replace(
+        recipe.model, hidden_size=16, heads=2, ffn_size=16, language_layers=2, cross_layers=3
+    )
+    start = replace(recipe.start, still=False)
+    model = begin(sizes, start, 0, World(toy_house, recipe.data)).eval()
+    return save_pretrained(model, tmp_path_factory.mktemp("teacher") / "best")
+
+
+def test_from_probe_to_table(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, tmp_path: Path
+) -> None:
+    data = ("--data", toy_house, "--teacher", teacher)
+    probe, student = tmp_path / "probe", tmp_path / "student"
+    more = (*FEW, "--json")
+    words = ("actdistill", "probe", "toy-duet", *data, "--out", probe, "--iterations", 3, *more)
+    said = sterna(capsys, *words).json
+    assert said["samples"] == 12 and said["units"] == 8 and said["iteration"] == 3
+    words = ("actdistill", "distill", "toy-duet", *data, "--probed", probe, "--out", student)
+    said = sterna(capsys, *words, "--iterations", 4, *more).json
+    assert said["iteration"] == 4
+    log = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
+    assert {"task", "spent", "align", "structure", "truth", "teacher", "previous"} <= log[0].keys()
+    plain = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house)
+    assert plain.code == 0 and "next: sterna actdistill eval" in plain.out
+    said = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house,
+                  "--rhos", 1.0, 0.6, 0.45, "--json").json  # fmt: skip
+    for row in said["budgets"]:
+        assert row["rho"] - 0.05 < row["spent"] <= row["rho"] + 1e-6
+    words = ("actdistill", "eval", student, "--data", toy_house, "--split", "val_seen")
+    said = sterna(capsys, *words, "--about", 4, "--rhos", 0.6, "--draws", 1, "--measure", 1,
+                  "--out", tmp_path, "--json").json  # fmt: skip
+    arms = [(row["arm"], row["rho"]) for row in said["rows"]]
+    others = ["student", "first-k", "cosine", "greedy", "random-k"]
+    assert arms == [("teacher", 1.0), *((arm, r) for r in (0.6,) for arm in others)]
+    assert json.loads((tmp_path / "actdistill_val_seen.json").read_text())["rows"] == said["rows"]
+    whole, *rows = said["rows"]
+    assert whole["share"] == pytest.approx(1.0) and whole["open"] == [1.0] * 8
+    for row in rows:
+        assert (
+            0 < row["share"] < 1
+            and row["counted"]["flops_per_decision"] < (whole["counted"]["flops_per_decision"])
+        )
+        assert row["milliseconds"]["median"] > 0 and len(row["per_episode"]["SR"]) == len(
+            whole["per_episode"]["SR"]
+        )
+        assert row["arm"] == "student" or row["share"] < 1
+    # Fixed selections never cost less than the student they are compared with, on held-out walks.
+    assert np.isfinite([row["scores"]["SR"]["mean"] for row in rows]).all()
+    _policy_walks(student, toy_house)
+
+
+def _policy_walks(student: Path, toy_house: Path) -> None:
+    """What is deployed holds no graph, and walks as the student with all gates open."""
+    policy = from_pretrained(student / "policy")
+    names = " ".join(policy.state_dict())
+    assert "graph" not in names and "phi" not in names and "phases" not in names
+    config = open_run(student)
+    world = World(toy_house, config.data)  # type: ignore[attr-defined]
+    episodes = world.episodes("val_seen")[:3]
+    panoramas = world.panoramas(episodes)
+    with torch.inference_mode():
+        stack = stack_of(policy)
+        agent = RoutedAgent(stack, panoramas, everything(stack))  # type: ignore[arg-type]
+        found = predict(agent, panoramas, episodes, max_steps=4)
+    assert [p.instr_id for p in found] == [e.instr_id for e in episodes]
+
+
+def test_a_fixed_and_a_smaller_student(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, tmp_path: Path
+) -> None:
+    data = ("--data", toy_house, "--teacher", teacher)
+    probe, student = tmp_path / "probe", tmp_path / "student"
+    words = ("actdistill", "probe", "toy-duet", *data, "--out", probe, "--iterations", 1, *FEW)
+    assert sterna(capsys, *words).code == 0
+    words = ("actdistill", "distill", "toy-duet", *data, "--probed", probe, "--out", student)
+    fixed = ("--route.gate", "fixed", "--route.keep", 0, 1, 2, "--smaller", 0, 2, 3)
+    assert sterna(capsys, *words, "--iterations", 1, *fixed, *FEW).code == 0
+    refused = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house)
+    refused.refused("a fixed gate has no thresholds")
+    words = ("actdistill", "eval", student, "--data", toy_house, "--about", 2, "--measure", 0)
+    said = sterna(capsys, *words, "--arms", "student", "--json").json
+    assert [row["arm"] for row in said["rows"]] == ["student"] and len(said["units"]) == 8
+
+
+def test_what_it_refuses(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "x", "--data", toy_house)
+    sterna(capsys, "actdistill", "probe", "toy-duet", *out).refused("no teacher", "--teacher")
+    words = ("actdistill", "distill", "toy-duet", *out, "--teacher", teacher)
+    sterna(capsys, *words, "--probed", tmp_path).refused("holds no probe")
+    sterna(capsys, *words, "--smaller", 0, 1).refused("route.gate fixed")
+    sterna(capsys, *words, "--route.rho", 0).refused("budgets must be in (0, 1]")
+    sterna(capsys, "actdistill", "eval", tmp_path, "--data", toy_house).refused("holds no student")
+
+
+def test_a_configuration_survives_its_json() -> None:
+    for recipe in ACTDISTILL.values():
+        config = replace(recipe(), teacher=Path("runs/teacher"))
+        assert rebuilt(type(config), json.loads(json.dumps(as_json(config)))) == config
+    with pytest.raises(InputError, match="unknown settings"):
+        rebuilt(ActRun, {"other": 1})
