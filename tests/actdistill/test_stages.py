@@ -19,10 +19,10 @@ from sterna.actdistill.distill import (
 )
 from sterna.actdistill.gates import measure_costs
 from sterna.actdistill.graph import GraphConfig, GraphHeads
-from sterna.actdistill.losses import LossConfig
+from sterna.actdistill.losses import LossConfig, Targets, distillation, last_step
 from sterna.actdistill.probe import ProbeTask, write_targets
 from sterna.actdistill.router import Router, RouterConfig, calibrate
-from sterna.actdistill.stack import everything, gated, static
+from sterna.actdistill.stack import Tokens, everything, gated, static
 from sterna.actdistill.stages import Drawn, StageRunner, grouped_adamw
 from sterna.actdistill.targets import TargetStore
 from sterna.actdistill.tuning import merge, student_of
@@ -224,6 +224,50 @@ def test_stored_targets_are_the_live_ones(line: Any, lines: Any, tmp_path: Path)
     live = Live(probe.teacher).targets(drawn, {})
     for unit in range(6):
         torch.testing.assert_close(stored.action[unit], live.action[unit])
+
+
+def test_a_batch_can_have_a_budget_of_its_own(line: Any) -> None:
+    task = DistillTask(
+        line, GraphHeads(line, GRAPH), Live(ProbeTask(line, GRAPH).teacher), LossConfig(),
+        RouteConfig(lowest=0.3), router=Router(line, RouterConfig()), costs=(1, 1, 2, 2, 3, 3),
+    )  # fmt: skip
+    logits = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    for rho in (0.3, 0.55, 0.9):
+        open_ = (logits > task._level(logits, 0, rho)).float()
+        open_[:, 0] = 1
+        spent = float((open_.mean(0) * torch.tensor([1, 1, 2, 2, 3, 3])).sum()) / 12
+        assert rho - 0.01 < spent <= rho + 1e-6
+    assert task._level(logits, 0, 0.01) > float(logits.max())
+    assert task._level(logits, 0, 1.0) < float(logits.min())
+
+
+def test_the_released_variant_trains_as_the_release_does(line: Any, lines: Any) -> None:
+    """Soft gates that scale the stream, one step of a chunk, balance in the budget's place."""
+    kind = last_step(line.kind)
+    probe = ProbeTask(line, GRAPH, kind=kind)
+    heads = GraphHeads(line, GRAPH, kind)
+    inherit_heads(heads, probe.heads, range(6))
+    router = Router(line, RouterConfig(width=8, dropout=0.0))
+    config = LossConfig(variant="paper", balance=0.3)
+    task = DistillTask(line, heads, Live(probe.teacher), config, RouteConfig(), router=router)
+    task.eval()
+    drawn = Drawn(lines.batch(range(8)), tuple(lines.ids[:8]), 0.0)
+    output = task(drawn)
+    with torch.no_grad():
+        batch = drawn.batch
+        gates = router.logits(0, line.router_input(batch, 0)).sigmoid()
+        x = batch.x
+        tokens = {}
+        for unit in range(6):
+            x = gates[:, unit, None, None] * (x + line.blocks[unit](x.tanh()))
+            tokens[unit] = Tokens(x, batch.mask)
+        mine, theirs = heads(tokens), probe.teacher.signals(batch)
+        truth = dict.fromkeys(range(6), batch.truth[:, -1:])
+        follow, _ = distillation(line, kind, mine, Targets(theirs, truth), config)
+        own = line.loss(line.finish(replace(batch, x=x)), batch)
+        mean = gates.mean(0)
+        whole = own + follow + 0.3 * ((mean - mean.mean()) ** 2).mean()
+    assert float(output.loss.detach()) == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_rates_of_parts(line: Any) -> None:

@@ -195,6 +195,7 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
     heads = GraphHeads(student, config.graph, kind)
     inherit_heads(heads, theirs, units)
     router = None if config.route.gate == "fixed" else Router(student, config.router)
+    some = samples.batch(range(min(config.loop.batch_size, len(samples))))
     return DistillTask(
         student,
         heads,
@@ -204,6 +205,7 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
         router=router,
         units=units,
         frozen_heads=config.frozen_heads,
+        costs=measure_costs(student.eval(), [some]).each,
     )
 
 
