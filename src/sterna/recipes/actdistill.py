@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sterna.actdistill.distill import RouteConfig
 from sterna.actdistill.graph import GraphConfig
@@ -17,7 +17,6 @@ from sterna.recipes.config import DataConfig, EvalConfig, TrainConfig
 from sterna.recipes.houses import house_teacher
 from sterna.recipes.r2r import text_teacher, toy_teacher
 from sterna.recipes.sft import WalksConfig
-from sterna.recipes.simulated import EvalConfig as HouseConfig
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
@@ -98,8 +97,12 @@ class NavigatorAct(ActRun):
 
     walks: WalksConfig = field(default_factory=WalksConfig)
     """Samples as the navigator was fine-tuned on; `held_out` calibrates, orders and scores."""
-    env: HouseConfig | None = None
-    """Where evaluation walks too (houses); None: held-out answers alone."""
+    env: Literal["none", "house"] = "none"
+    """house: evaluation also walks, in houses; none: held-out answers alone."""
+    env_episodes: Path | None = None
+    """Episode file to walk; None: that of the split in the data folder."""
+    slots: int = 8
+    """Environments that are walked side by side."""
 
 
 def deep_toy_teacher() -> TrainConfig:

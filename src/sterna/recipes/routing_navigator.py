@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,9 @@ from sterna.models.navigator.sources import Images, SeenFrames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.actdistill import NavigatorAct
 from sterna.recipes.continuous import evaluate
+from sterna.recipes.navigators import check_turns
 from sterna.recipes.routing import Walked, percentiles
-from sterna.recipes.simulated import maker_of, protocol_of, read_episodes
+from sterna.recipes.simulated import EvalConfig, maker_of, protocol_of, read_episodes
 from sterna.train.sft import answer_loss, first_right, question_batch
 
 
@@ -118,7 +118,7 @@ class NavigatorSubject:
         walked = _answered(stack, decide, samples)
         if measured:
             walked.counted, walked.milliseconds = _cost(stack, decide, samples, measured)
-        if self.config.env is not None:
+        if self.config.env == "house":
             scores = self._walk(stack, decide, split, about)
             walked.scores |= scores
         return walked
@@ -126,13 +126,20 @@ class NavigatorSubject:
     def _walk(
         self, stack: NavigatorStack, decide: Decide, split: str, about: int | None
     ) -> dict[str, dict[str, float | None]]:
-        assert self.config.env is not None
-        env = replace(self.config.env, agent=str(self.folder), split=split, about=about)
+        env = EvalConfig(
+            env="house",
+            agent=str(self.folder),
+            split=split,
+            episodes=self.config.env_episodes,
+            slots=self.config.slots,
+            about=about,
+        )
         protocol = protocol_of(env)
         episodes, references = read_episodes(env, self.root)
         with hooked(stack, decide) as held:
             agent = RoutedNavigator(stack.model)
             agent.held = held
+            check_turns(agent, protocol)
             make = maker_of(env, protocol, episodes, ("rgb",))
             result = evaluate(agent, make, episodes, protocol, references=references)
         return {name: dict(vars(found)) for name, found in result.scores.items()}
