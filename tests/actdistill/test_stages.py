@@ -63,7 +63,7 @@ def test_a_probe_learns_and_its_targets_are_found_by_sample(
     line: Any, lines: Any, tmp_path: Path
 ) -> None:
     before = [p.clone() for p in line.parameters()]
-    task = probed(line, lines, tmp_path, 25)
+    task = probed(line, lines, tmp_path, 16)
     rows = (tmp_path / "probe" / "log.jsonl").read_text().splitlines()
     assert rows
     fresh = ProbeTask(line, GRAPH)
@@ -104,7 +104,7 @@ def test_the_student_keeps_to_its_budget_and_skips_what_is_idle(
     with torch.no_grad():
         for idle in (2, 3, 4):
             line.blocks[idle].weight.zero_()
-    learnt = StageRunner(_Own(line), lines, tmp_path / "t", loop(50), OPTIONS)
+    learnt = StageRunner(_Own(line), lines, tmp_path / "t", loop(40), OPTIONS)
     for idle in (2, 3, 4):
         line.blocks[idle].weight.requires_grad_(False)
     learnt.run()
@@ -112,7 +112,7 @@ def test_the_student_keeps_to_its_budget_and_skips_what_is_idle(
     store = write_targets(probe.teacher, lines, tmp_path / "targets")
     task = distilled(line, probe, store, tune="none")
     runner = StageRunner(
-        task, lines, tmp_path / "s", loop(100), replace(OPTIONS, learning_rate=5e-3),
+        task, lines, tmp_path / "s", loop(70), replace(OPTIONS, learning_rate=5e-3),
         rates=(("router.", 5.0),),
     )  # fmt: skip
     runner.run()

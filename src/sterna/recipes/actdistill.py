@@ -63,6 +63,11 @@ class ActRun:
                 "actdistill: a smaller student runs whole; set route.gate fixed, and route.keep to "
                 "all of its units"
             )
+        if {self.probe.select_by, self.loop.select_by} != {"last"}:
+            raise InputError(
+                "actdistill: both stages keep their last weights; probe.select_by and "
+                "loop.select_by must be last"
+            )
         if min(self.router_rate, self.head_rate) <= 0 or self.rank < 1:
             raise InputError("actdistill: router_rate, head_rate and rank must be positive")
 
