@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -71,25 +70,21 @@ def test_from_probe_to_table(
     for row in said["budgets"]:
         assert row["rho"] - 0.05 < row["spent"] <= row["rho"] + 1e-6
     words = ("actdistill", "eval", student, "--data", toy_house, "--split", "val_seen")
-    said = sterna(capsys, *words, "--about", 3, "--rhos", 0.6, "--draws", 1, "--measure", 1,
-                  "--out", tmp_path, "--json").json  # fmt: skip
-    arms = [(row["arm"], row["rho"]) for row in said["rows"]]
+    words = (*words, "--about", 3, "--rhos", 0.6, "--out", tmp_path, "--json")
+    said = sterna(capsys, *words, "--draws", 1, "--measure", 0).json
     others = ["student", "first-k", "cosine", "greedy", "random-k"]
-    assert arms == [("teacher", 1.0), *((arm, r) for r in (0.6,) for arm in others)]
+    assert [row["arm"] for row in said["rows"]] == ["teacher", *others]
     assert json.loads((tmp_path / "actdistill_val_seen.json").read_text())["rows"] == said["rows"]
-    whole, *rows = said["rows"]
+    whole, student_row, *rows = said["rows"]
     assert whole["share"] == pytest.approx(1.0) and whole["open"] == [1.0] * 8
-    for row in rows:
-        assert (
-            0 < row["share"] < 1
-            and row["counted"]["flops_per_decision"] < (whole["counted"]["flops_per_decision"])
-        )
-        assert row["milliseconds"]["median"] > 0 and len(row["per_episode"]["SR"]) == len(
-            whole["per_episode"]["SR"]
-        )
-        assert row["arm"] == "student" or row["share"] < 1
-    # Fixed selections never cost less than the student they are compared with, on held-out walks.
-    assert np.isfinite([row["scores"]["SR"]["mean"] for row in rows]).all()
+    for row in [student_row, *rows]:
+        assert 0 < row["share"] < 1 and 0 <= row["scores"]["SR"]["mean"] <= 1
+        assert len(row["per_episode"]["SR"]) == len(whole["per_episode"]["SR"]) > 1
+    for row in rows:  # on the walks that it is scored on, as far as those are alike
+        assert row["share"] > student_row["share"] - 0.1
+    said = sterna(capsys, *words, "--arms", "teacher", "student", "--measure", 1).json
+    costs = [row["counted"]["flops_per_decision"] for row in said["rows"]]
+    assert costs[1] < costs[0] and all(row["milliseconds"]["median"] > 0 for row in said["rows"])
     _policy_walks(student, toy_house)
 
 
