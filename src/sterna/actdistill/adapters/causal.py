@@ -49,6 +49,8 @@ class CausalStack(DecoderStack):
     `towers` are modules that a student never tunes.
     """
 
+    model: Any
+
     def __init__(
         self,
         model: Any,
