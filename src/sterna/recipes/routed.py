@@ -1,16 +1,16 @@
 """What `sterna actdistill probe | distill | calibrate | eval` do.
 
 A probe's folder holds ``heads.safetensors`` and ``targets/``; a student's ``student.safetensors``,
-``router.safetensors``, ``policy/`` (the same weights as their own kind is saved, graph parts and
-router left out) and, once calibrated, ``calibration.json``.
+``router.safetensors`` (with a fixed gate ``keep.json``), ``policy/`` (the same weights as their own
+kind is saved, graph parts and router left out) and, once calibrated, ``calibration.json``.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from sterna import __version__
 from sterna.actdistill.distill import (
     DistillTask,
     Live,
+    RouteConfig,
     Source,
     Stored,
     inherit_heads,
@@ -32,6 +33,7 @@ from sterna.actdistill.distill import (
 from sterna.actdistill.gates import (
     Costs,
     cosine_importance,
+    fill,
     first_order,
     greedy_path,
     held_out_loss,
@@ -55,6 +57,7 @@ from sterna.recipes.runs import as_json, defaults_of, write_run
 
 HEADS, TARGETS = "heads.safetensors", "targets"
 STUDENT, ROUTER, POLICY = "student.safetensors", "router.safetensors", "policy"
+KEPT = "keep.json"
 CALIBRATION = "calibration.json"
 KIND = "kind"
 RHOS = (1.0, 0.75, 0.5, 0.35, 0.25)
@@ -120,7 +123,6 @@ def _run(
     out: Path,
     *,
     probing: bool,
-    keep: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     # accelerate keeps one precision a process.
     AcceleratorState._reset_state()
@@ -134,7 +136,6 @@ def _run(
         rates=rates,
         config=_about(config),
         defaults=defaults_of(config),
-        keep=keep,
     )
     return dict(vars(runner.run()))
 
@@ -167,10 +168,13 @@ def run_distill(
         )
     subject = open_subject(config, root)
     samples = subject.learn()
+    route = _selected(config, subject)
     torch.manual_seed(config.loop.seed)
-    task = _distillation(config, subject, samples, probed)
-    progress = _run(task, samples, config, out, probing=False, keep=None)
+    task = _distillation(config, route, subject, samples, probed)
+    progress = _run(task, samples, config, out, probing=False)
     merge(task.stack)
+    if route.gate == "fixed":
+        write_json(out / KEPT, {"keep": list(route.keep)})
     write_bytes(out / STUDENT, save(_plain(task.stack)))
     if task.router is not None:
         write_bytes(out / ROUTER, save(_plain(task.router)))
@@ -180,7 +184,19 @@ def run_distill(
     return {"samples": len(samples), "units": len(task.stack.units), **progress}
 
 
-def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Path) -> DistillTask:
+def _selected(config: ActRun, subject: Subject) -> RouteConfig:
+    """Return the gates with the units of a fixed one found, where they are not named."""
+    route = config.route
+    if route.gate != "fixed" or route.select == "keep":
+        return route
+    found = _Baselines(subject, config, 1)
+    keep = fill(found.order(route.select, config.loop.seed), found.costs, route.rho)
+    return replace(route, keep=keep, select="keep")
+
+
+def _distillation(
+    config: ActRun, route: RouteConfig, subject: Subject, samples: Samples, probed: Path
+) -> DistillTask:
     teacher = subject.stack
     kind = _kind(config, teacher)
     theirs = GraphHeads(teacher, config.graph, kind)
@@ -194,14 +210,14 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
     units = stream_map(teacher, student) if config.smaller else tuple(range(len(teacher.units)))
     heads = GraphHeads(student, config.graph, kind)
     inherit_heads(heads, theirs, units)
-    router = None if config.route.gate == "fixed" else Router(student, config.router)
+    router = None if route.gate == "fixed" else Router(student, config.router)
     some = samples.batch(range(min(config.loop.batch_size, len(samples))))
     return DistillTask(
         student,
         heads,
         source,
         config.losses,
-        config.route,
+        route,
         router=router,
         units=units,
         frozen_heads=config.frozen_heads,
@@ -294,7 +310,7 @@ def run_calibrate(folder: Path, root: Path | None, rhos: Sequence[float] = ()) -
     subject = open_subject(config, root)
     student, router = open_student(config, subject, folder)
     if router is None:
-        raise InputError(f"{folder}: a fixed gate has no thresholds; its units are route.keep")
+        raise InputError(f"{folder}: a fixed gate has no thresholds; its units are in {KEPT}")
     samples = subject.held_out()
     batches = _batches(samples, config.loop.batch_size)
     costs = measure_costs(student, batches)
@@ -416,8 +432,8 @@ def _student_gates(
     config: ActRun, student: Stack, router: Router | None, folder: Path, rho: float
 ) -> tuple[Decide, dict[str, Any]]:
     if router is None:
-        keep = config.route.keep
-        return static(student, keep), {"keep": list(keep)}
+        keep = read_json(folder / KEPT)["keep"]
+        return static(student, keep), {"keep": keep}
     threshold = threshold_of(folder, rho)
     return router.decide(threshold), {"threshold": threshold}
 
@@ -450,10 +466,10 @@ class _Baselines:
         """Return the selections of an arm that cost `share` of all, or just above."""
         if arm == "random-k":
             return [
-                (reach(random_order(self.costs, n), self.costs, share), {"draw": n})
+                (reach(self.order(arm, n), self.costs, share), {"draw": n})
                 for n in range(self.draws)
             ]
-        return [(reach(self._order(arm), self.costs, share), {})]
+        return [(reach(self.order(arm), self.costs, share), {})]
 
     @property
     def held(self) -> list[Any]:
@@ -467,8 +483,11 @@ class _Baselines:
             self._costs = measure_costs(self.subject.stack, self.held)
         return self._costs
 
-    def _order(self, arm: str) -> list[int]:
+    def order(self, arm: str, draw: int = 0) -> list[int]:
+        """Return units in the order in which an arm takes them; `draw` is the seed of random-k."""
         stack = self.subject.stack
+        if arm == "random-k":
+            return random_order(self.costs, draw)
         if arm not in self._orders:
             if arm == "first-k":
                 order = first_order(stack)
