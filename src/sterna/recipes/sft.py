@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped]
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
+from sterna.files import write_json
 from sterna.metrics.protocol import Protocol
 from sterna.models.navigator.answers import Style
 from sterna.models.navigator.folder import (
@@ -27,8 +29,8 @@ from sterna.models.navigator.folder import (
     train_parts,
 )
 from sterna.models.navigator.prompts import Order, Wording
-from sterna.models.navigator.small import SmallConfig, small_model, small_processor
-from sterna.models.navigator.sources import Images, SeenFrames, StoreFrames
+from sterna.models.navigator.small import SMALL_SIZES, SmallConfig, small_model, small_processor
+from sterna.models.navigator.sources import Images, JoinedImages, SeenFrames, StoreFrames
 from sterna.models.navigator.vlm import History, VlmNavigator
 from sterna.recipes.runs import as_json, defaults_of, write_run
 from sterna.recipes.sight import SightConfig, teach_sight
@@ -38,6 +40,7 @@ from sterna.train.schedule import OptimizerConfig
 from sterna.train.sft import SftRunner, SftTask, judge
 
 SMALL = "navigator-s"
+PROTOCOL = "protocol.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ class WalksConfig:
 
     train: Path = Path("walks")
     """Folder of egocentric walks (`sterna ego make`)."""
+    more: tuple[Path, ...] = ()
+    """More such folders, learnt from beside it: a navigator's own walks (`ego make --agent`)."""
     held_out: Path | None = None
     """Walks in unseen houses to be scored on; None: none."""
     judged: int = 512
@@ -108,6 +113,8 @@ class StartNavigator:
     vision: bool = True
     """Let the tower learn to see first, from labels of rendered houses."""
     sight: SightConfig = field(default_factory=SightConfig)
+    eyes: Path | None = None
+    """A tower that has learnt to see already: a folder of `sterna ego sight` (or RUN/sight)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +151,7 @@ class SftRun:
             previous=self.model.previous,
         )
 
-    def samples(self, store: EgoStore) -> EgoSamples:
+    def samples(self, store: EgoStore | JoinedStore) -> EgoSamples:
         """Return the samples of a store."""
         walks = self.walks
         return EgoSamples(store, walks.actions, walks.memory, walks.budget, stride=walks.stride)
@@ -166,12 +173,14 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
     store = EgoStore(config.walks.train)
     held_out = None if config.walks.held_out is None else EgoStore(config.walks.held_out)
     check_same_world(store, held_out)
-    samples = config.samples(store)
+    stores = [store, *(EgoStore(folder) for folder in config.walks.more)]
+    joined = JoinedStore(stores)
+    samples = config.samples(joined)
     config = timed(config, len(samples))
     # What is made once and kept on disk, the first process makes; the others wait and read it.
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         policy = begin(config, store, out)
-        images = images_of(config, policy, store)
+        images = JoinedImages([images_of(config, policy, one) for one in stores], joined.starts)
         judged = None if held_out is None else judge_of(config, policy, held_out)
     # accelerate keeps one precision a process.
     AcceleratorState._reset_state()
@@ -193,13 +202,32 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
 def run_sft(config: SftRun, out: Path, *, threads: int | None = None) -> Path:
     """Fine-tune in `out`, from wherever it stopped; return `out`.
 
-    Leaves ``best/`` and ``last/`` (navigators, `folder.load` reads them; best is the last one that
-    was evaluated), ``run.json``, ``log.jsonl``, ``state.pt`` and, for navigator-s, ``sight/``.
+    Leaves ``protocol.json`` (how the walks move and see: the default of `sterna eval`), ``best/``
+    and ``last/`` (navigators, `folder.load` reads them; best is the last one that was evaluated),
+    ``run.json``, ``log.jsonl``, ``state.pt`` and, for navigator-s, ``sight/``.
     """
     ready = prepare_sft(config, out)
+    write_json(out / PROTOCOL, seen_protocol(EgoStore(config.walks.train)).to_dict())
     progress = ready.runner.run()
     write_run(out, ready.config, progress_values=vars(progress), threads=threads)
     return out
+
+
+def seen_protocol(store: EgoStore) -> Protocol:
+    """Return the protocol of walks, its camera the one that saw them."""
+    rules, camera = Protocol.from_dict(dict(store.protocol)), store.camera
+    if (camera.width, camera.height) == (rules.camera_width, rules.camera_height) and (
+        camera.hfov == rules.camera_hfov
+    ):
+        return rules
+    return replace(
+        rules,
+        name=f"{rules.name}_{camera.width}x{camera.height}",
+        camera_width=camera.width,
+        camera_height=camera.height,
+        camera_hfov=camera.hfov,
+        camera_elevation=camera.elevation,
+    )
 
 
 def timed(config: SftRun, count: int) -> SftRun:
@@ -256,19 +284,38 @@ def _small(
 ) -> VlmNavigator:
     """Make navigator-s; if it is to see first, teach it once and keep it in `out`/sight."""
     kept = out / "sight"
-    if config.start.vision and (kept / SETTINGS).is_file():
+    vision = config.start.vision or config.start.eyes is not None
+    if vision and (kept / SETTINGS).is_file():
         found = load(kept)
         return VlmNavigator(found.model, found.processor, wording, history=history, base=str(kept))
     processor = small_processor(config.model.small)
     model = small_model(config.model.small, processor, seed=config.loop.seed)
-    base = str(kept) if config.start.vision else None
+    base = str(kept) if vision else None
     navigator = VlmNavigator(model, processor, wording, history=history, base=base)
-    if config.start.vision:
+    if config.start.eyes is not None:
+        take_tower(navigator, config.start.eyes)
+        save(navigator, kept, notes=f"A tower that has learnt to see: {config.start.eyes}")
+    elif config.start.vision:
         log = RunLog(kept.with_name("sight-log"), tensorboard=False)
         scores = teach_sight(navigator, store.camera, config.start.sight, log)
         log.write("sight-scores", 0, scores)
         save(navigator, kept, notes=f"A tower that has learnt to see: {scores}")
     return navigator
+
+
+def take_tower(navigator: VlmNavigator, folder: Path) -> None:
+    """Give a small navigator the tower of another; `InputError` if its sizes are others."""
+    found = load(folder)
+    images = replace(found.processor.images, history_pool=navigator.processor.images.history_pool)
+    if images != navigator.processor.images:
+        raise InputError(f"{folder}: its frames or tokens have other sizes than this navigator's")
+    try:
+        navigator.tower.load_state_dict(found.tower.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder}: its tower does not fit ({str(error).splitlines()[0]}); give the same "
+            "--model.small options to both"
+        ) from error
 
 
 def images_of(config: SftRun, policy: VlmNavigator, store: EgoStore) -> Images:
@@ -306,6 +353,7 @@ def _notes(config: SftRun) -> str:
 def navigator_s() -> SftRun:
     """A small navigator of its own (1.5M parameters): learns to see, then to act. CPU."""
     return SftRun(
+        model=NavigatorConfig(small=SMALL_SIZES),
         loop=LoopConfig(
             iterations=4000,
             batch_size=64,
@@ -329,7 +377,7 @@ def navigator_s() -> SftRun:
 def navigator_s3() -> SftRun:
     """navigator-s with the layers of Qwen3-VL instead of Qwen2.5-VL's. CPU."""
     base = navigator_s()
-    return replace(base, model=replace(base.model, small=SmallConfig(family="qwen3_vl")))
+    return replace(base, model=replace(base.model, small=replace(SMALL_SIZES, family="qwen3_vl")))
 
 
 def vlm_2b() -> SftRun:
