@@ -1,5 +1,6 @@
 """A crowd in houses walks what environments of one episode walk, to the last bit."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,13 +12,21 @@ from sterna.envs.house import HouseEnv
 from sterna.envs.house_worlds import HouseWorlds
 from sterna.envs.houses import agent_of
 from sterna.envs.tasks import draw_tasks
-from sterna.metrics.protocol import HOUSES
+from sterna.metrics.protocol import HOUSES, R2R_CE
+from sterna.models.navigator.prompts import Wording
 from sterna.recipes.continuous import walk_episodes
 from sterna.recipes.controls import ForwardAgent
+from sterna.world.frames import Action
 from sterna.world.houses import make_house
 from sterna.world.houses.ground import ground_of
 
 PROTOCOL = replace(HOUSES, name="TWELVE", max_steps=12)
+
+
+class EgoSampleLike:
+    """What a prompt needs."""
+
+    instruction, history, previous = "go to the sofa", (), ()
 
 
 class Watcher:
@@ -38,6 +47,19 @@ def episodes():
     house = make_house(3)
     ground = ground_of(house, agent_of(PROTOCOL))
     return draw_tasks(house, ground, "easy", 3) + draw_tasks(house, ground, "medium", 2)
+
+
+def test_a_turn_is_as_wide_as_prompts_say(episodes):
+    """Trap 22: the angle that a navigator reads is the angle that the simulator turns by."""
+    for rules in (HOUSES, R2R_CE):
+        crowd = Crowd(HouseWorlds(rules), rules, frames=False)
+        crowd.begin(episodes[:1])
+        before = crowd.walkers.heading[0]
+        crowd.step(np.array([Action.RIGHT]))
+        turned = np.degrees(crowd.walkers.heading[0] - before) % 360
+        prompt = Wording.of(rules).prompt(EgoSampleLike())
+        told = {float(angle) for angle in re.findall(r"right ([0-9.]+) degrees", prompt)}
+        assert len(told) == 1 and turned == pytest.approx(told.pop(), abs=1e-9)
 
 
 @pytest.mark.parametrize("agent", [Watcher(), ForwardAgent(5)])

@@ -28,7 +28,7 @@ from sterna.envs.film import HouseFilm
 from sterna.envs.houses import HouseFrames, agent_of
 from sterna.envs.tasks import TASKS, draw_tasks
 from sterna.errors import InputError
-from sterna.files import find_file, sha256
+from sterna.files import find_file, read_json, sha256
 from sterna.metrics.protocol import Protocol, find_protocol
 from sterna.recipes.jobs import Job, job_pool
 from sterna.world.houses import House, make_house, scan_of
@@ -65,7 +65,8 @@ class EgoConfig:
     share: bool = True
     """Instructions of one path share its walk and frames; False walks anew for each."""
     protocol: str = "R2R_CE"
-    """How the agent moves and what camera it has: R2R_CE (15 degrees, sliding) or RXR_CE."""
+    """How the agent moves and what camera it has: R2R_CE (15 degrees, sliding), RXR_CE, HOUSES
+    (30 degrees, 64 x 64 pixels, for small navigators), or a JSON file."""
     camera: str = ""
     """Another camera: WIDTHxHEIGHT@DEGREES, such as 112x112@90."""
     quality: int = 90
@@ -98,6 +99,8 @@ class EgoConfig:
 
     def rules(self) -> Protocol:
         """Return the protocol."""
+        if self.protocol.endswith(".json"):
+            return Protocol.from_dict(read_json(self.protocol))
         return find_protocol(self.protocol)
 
     def house_seeds(self) -> range:

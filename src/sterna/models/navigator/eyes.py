@@ -61,13 +61,20 @@ class Eyes(nn.Module):
 
     def forward(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return tokens [k, T, D] of patches [k, L, 3 p p] in a grid (rows, columns)."""
-        p, m = self.patch, self.merge
-        rows, columns, k = grid[0] // m, grid[1] // m, len(patches)
-        x = patches.view(k, rows, columns, m, m, 3, p, p).permute(0, 5, 1, 3, 6, 2, 4, 7)
-        x = x.reshape(k, 3, rows * m * p, columns * m * p)
-        x = self.deep(self.halving(x.contiguous(memory_format=torch.channels_last)))
+        m, k = self.merge, len(patches)
+        rows, columns = grid[0] // m, grid[1] // m
+        x = picture(patches, grid, self.patch, m).contiguous(memory_format=torch.channels_last)
+        x = self.deep(self.halving(x))
         x = x.view(k, -1, rows, m, columns, m).permute(0, 2, 4, 3, 5, 1)
         return self.join(x.reshape(k, rows * columns, -1))
+
+
+def picture(patches: Tensor, grid: tuple[int, int], patch: int, merge: int) -> Tensor:
+    """Return frames [k, 3, h, w] of patches [k, L, 3 p p] as `pixels.patches` lays them out."""
+    rows, columns = grid[0] // merge, grid[1] // merge
+    x = patches.view(len(patches), rows, columns, merge, merge, 3, patch, patch)
+    x = x.permute(0, 5, 1, 3, 6, 2, 4, 7)
+    return x.reshape(len(patches), 3, grid[0] * patch, grid[1] * patch)
 
 
 @cache

@@ -97,7 +97,7 @@ class SmallConfig:
 
 
 SMALL_SIZES = SmallConfig(
-    layers=3, ffn=256, tower="conv", vision_width=64, vision_layers=2, history_pool=4, alike=True
+    layers=2, ffn=256, tower="conv", vision_width=64, vision_layers=2, history_pool=4, alike=True
 )
 """Sizes of navigator-s in the recipes: what one core can train."""
 
