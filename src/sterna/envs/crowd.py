@@ -33,11 +33,19 @@ _AT_ONCE = 64  # frames rendered in one go; bounds memory
 class Crowd:
     """Agents that walk side by side; `seen` [n] is what each sees, None where it has ended.
 
-    An observation holds "instruction" and, with `frames`, "rgb" uint8 [h, w, 3].
+    An observation holds "instruction" and, with `frames`, "rgb" uint8 [h, w, 3]; with `black`
+    nothing is rendered and every frame is black (a control).
     """
 
-    def __init__(self, worlds: HouseWorlds, protocol: Protocol, *, frames: bool = True) -> None:
-        self.worlds, self.protocol = worlds, protocol
+    def __init__(
+        self,
+        worlds: HouseWorlds,
+        protocol: Protocol,
+        *,
+        frames: bool = True,
+        black: bool = False,
+    ) -> None:
+        self.worlds, self.protocol, self.black = worlds, protocol, black
         self.camera: Camera | None = cameras_of(protocol)["rgb"] if frames else None
         self.walkers = Walkers(worlds, protocol)
         self.seen: list[Obs | None] = []
@@ -78,6 +86,10 @@ class Crowd:
         if self.camera is None:
             return
         camera = self.camera
+        if self.black:
+            for seen in filter(None, self.seen):
+                seen["rgb"] = np.zeros((camera.height, camera.width, 3), np.uint8)
+            return
         lens = Lens(width=camera.width, height=camera.height, hfov=camera.hfov)
         eyes = w.position + np.array([0.0, 0.0, camera.elevation])
         by_scan: dict[str, list[int]] = {}

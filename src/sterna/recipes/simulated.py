@@ -267,7 +267,8 @@ def _walk(
             add(track)
             bar.update()
 
-        crowd = Crowd(HouseWorlds(protocol, keep=_OPEN), protocol, frames=bool(sensors))
+        worlds = HouseWorlds(protocol, keep=_OPEN)
+        crowd = Crowd(worlds, protocol, frames=bool(sensors), black=config.blind)
         with bar:
             return tracks, walk_houses(agent, crowd, left, done, slots=config.slots)
     return walk_episodes(
