@@ -353,6 +353,7 @@ def _notes(config: SftRun) -> str:
 def navigator_s() -> SftRun:
     """A small navigator of its own (1.5M parameters): learns to see, then to act. CPU."""
     return SftRun(
+        walks=WalksConfig(budget=8),
         model=NavigatorConfig(small=SMALL_SIZES),
         loop=LoopConfig(
             iterations=4000,
