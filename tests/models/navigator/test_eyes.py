@@ -54,7 +54,8 @@ def test_heads_that_are_alike_look_for_what_resembles():
     for alike in (False, True):
         layer = tiny(alike=alike).core.model.language_model.layers[0].self_attn
         x = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
-        query, key = layer.q_proj(x)[:, :32], layer.k_proj(x)[:, :32]
+        with torch.no_grad():
+            query, key = layer.q_proj(x)[:, :32], layer.k_proj(x)[:, :32]
         scores = query @ key.T
         gap = float((scores.diagonal().mean() - scores.mean()) / scores.std())
         assert (gap > 2) == alike
