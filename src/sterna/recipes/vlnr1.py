@@ -27,7 +27,8 @@ from sterna.recipes.practice import (
     run_practice,
 )
 from sterna.recipes.results import Found, difference, means_of
-from sterna.recipes.sft import SFT, SftRun, run_sft
+from sterna.recipes.sft import SFT, run_sft
+from sterna.recipes.sftconfig import SftRun
 from sterna.recipes.simulated import EvalConfig, run_eval_env
 from sterna.recipes.study import Step, plan_text, plan_values, work
 
