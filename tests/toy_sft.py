@@ -13,7 +13,8 @@ from sterna.data.ego.store import EgoCamera, EgoStore, encode
 from sterna.data.ego.writer import EgoWriter, Walk
 from sterna.data.episodes import Episode
 from sterna.metrics.protocol import RXR_CE
-from sterna.recipes.sft import NavigatorConfig, SftRun, StartNavigator, WalksConfig, prepare_sft
+from sterna.recipes.sft import prepare_sft
+from sterna.recipes.sftconfig import NavigatorConfig, SftRun, StartNavigator, WalksConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
 from toy_navigator import SIDE, tiny_config

@@ -39,6 +39,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data r4r     derive R4R from R2R
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
+  ego episodes write the episodes that walks are drawn from as a file to be walked (VLN-CE's)
+  ego sight    let the vision tower of a small navigator learn to see, from rendered labels
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
@@ -71,6 +73,8 @@ COMMANDS = {
     "data r4r": "data:r4r",
     "ego make": "ego:make",
     "ego export": "ego:export",
+    "ego sight": "sight:sight",
+    "ego episodes": "ego:episodes",
     "show": "showing:show",
     "study": "studies:study",
 }

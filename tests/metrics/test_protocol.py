@@ -63,6 +63,7 @@ def test_published_hashes_never_change():
         "RXR_CE_NAVID": "278d0d9ba35c",
         "RXR_CE_NAVILA": "54279f03c883",
         "RXR_CE_INTERNNAV": "3af7fb936a48",
+        "HOUSES": "5ac14f36106e",
     }
 
 

@@ -14,11 +14,15 @@ from sterna.cli import main
 from sterna.data.ego import EgoSamples, EgoStore
 from sterna.data.ego.store import decode
 from sterna.data.layout import Layout
-from sterna.data.vlnce import write_trajectories, write_vlnce
+from sterna.data.vlnce import read_vlnce, write_trajectories, write_vlnce
+from sterna.envs.expert import Expert, States
+from sterna.envs.houses import agent_of
 from sterna.envs.tasks import draw_tasks
 from sterna.errors import InputError
+from sterna.files import write_json
+from sterna.metrics.protocol import HOUSES
 from sterna.recipes import ego
-from sterna.recipes.ego import EgoConfig, make_ego
+from sterna.recipes.ego import EgoConfig, draw_episodes, make_ego
 from sterna.recipes.housefiles import trajectories
 from sterna.world.frames import Action
 from sterna.world.houses import make_house
@@ -79,6 +83,36 @@ def test_what_is_made_can_be_learnt_from(made: Path) -> None:
     samples = EgoSamples(store, n=6)
     assert len(samples) == store.frame_count
     assert {int(s.actions[0]) for s in samples} == {0, 1, 2, 3}
+
+
+def test_a_navigator_walks_and_the_expert_labels(tmp_path: Path) -> None:
+    """DAgger: an agent's own steps, the expert's labels from them, whether it arrives or not."""
+    from sterna.models.navigator.folder import save
+    from toy_navigator import tiny
+
+    save(tiny(), tmp_path / "agent")
+    rules = replace(HOUSES, name="EIGHT", camera_width=32, camera_height=32, max_steps=8)
+    write_json(tmp_path / "eight.json", rules.to_dict())
+    config = EgoConfig(
+        seeds="4:5", walks=2, n_max=3, protocol=str(tmp_path / "eight.json"),
+        agent=tmp_path / "agent", execute=2, temperature=1.0,
+    )  # fmt: skip
+    make_ego(config, tmp_path / "w", workers=1)
+    store = EgoStore(tmp_path / "w")
+    assert [e.source for e in store.episodes] == ["navigator"] * 2
+    assert all(len(e) <= 8 for e in store.episodes)
+    house = make_house(4)
+    ground = ground_of(house, agent_of(rules))
+    episodes = draw_tasks(house, ground, "easy", 2)
+    expert = Expert({store.episodes[0].scan: ground}, rules, episodes)
+    for number, walk in enumerate(store.episodes):
+        own, start = np.full(len(walk), number), np.zeros(len(walk), np.int64)
+        states = States(own, walk.poses[:, :3], walk.poses[:, 3], start)
+        assert expert.ahead(states, 3).tolist() == walk.expert.tolist()
+    file = tmp_path / "drawn.json"
+    assert draw_episodes(replace(config, agent=None), file) == 2
+    told = [(e.instr_id, e.instruction, e.goal_radius) for e in read_vlnce(file)]
+    assert told == [(e.instr_id, e.instruction, e.goal_radius) for e in episodes]
 
 
 def test_reference_trajectories_are_replayed(tmp_path: Path) -> None:

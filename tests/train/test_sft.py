@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,12 @@ import torch
 
 pytest.importorskip("transformers", reason="fine-tuning needs transformers: sterna[vlm]")
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.samples import EgoSamples
 from sterna.errors import InputError
 from sterna.models.navigator.folder import load
 from sterna.models.navigator.processor import IGNORED
-from sterna.models.navigator.sources import SeenFrames, StoreFrames
+from sterna.models.navigator.sources import JoinedImages, SeenFrames, StoreFrames
 from sterna.recipes.sft import prepare_sft, run_sft
 from sterna.train.sft import (
     SftTask,
@@ -27,6 +30,7 @@ from sterna.train.sft import (
     first_right,
     image_counts,
     judge,
+    numbers_of,
     question_batch,
 )
 from toy_navigator import FAMILIES, samples, tiny
@@ -193,6 +197,43 @@ def test_ten_and_ten_are_twenty(walks, tmp_path, tower):
     assert same(state(tmp_path / "a"), state(tmp_path / "b"))
     with pytest.raises(InputError, match="another configuration"):
         toy_runner(walks.folder, tmp_path / "b", tower=tower, seed=1)
+
+
+def test_a_killed_run_goes_on_bit_for_bit(walks, tmp_path):
+    """SIGKILL behind the first saved state; the same command then ends as if nothing had been."""
+    config = toy_run(walks.folder, 60)
+    config = replace(config, optimizer=replace(config.optimizer, epsilon=1e-3))
+    prepare_sft(config, tmp_path / "a").runner.run()
+    killed = program(walks.folder, tmp_path / "b", "60")
+    while killed.poll() is None and not (tmp_path / "b/state.pt").is_file():
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    runner = prepare_sft(config, tmp_path / "b").runner
+    assert 10 <= runner.progress.iteration < 60
+    runner.run()
+    assert same(state(tmp_path / "a"), state(tmp_path / "b"))
+
+
+def test_several_folders_are_learnt_from_as_one(walks, tmp_path):
+    other = toy_store(tmp_path / "other", walks=3, seed=5)
+    joined = JoinedStore([walks, other])
+    given = EgoSamples(joined, 3)
+    images = JoinedImages([StoreFrames(walks), StoreFrames(other)], joined.starts)
+    parts = [(EgoSamples(store, 3), StoreFrames(store)) for store in (walks, other)]
+    single = [(s, frames) for samples_, frames in parts for s in samples_[:]]
+    assert len(given) == len(single)
+    for one, (alone, frames) in zip(given[:], single, strict=True):
+        assert np.array_equal(
+            images.take(numbers_of([one]))["frames"], frames.take(numbers_of([alone]))["frames"]
+        )
+        assert one.actions.tolist() == alone.actions.tolist()
+    mixed = np.array([given[len(single) - 1].current, 0, given[len(single) - 2].current, 1])
+    wanted = [images.take(mixed[i : i + 1])["frames"][0] for i in range(4)]
+    assert np.array_equal(images.take(mixed)["frames"], np.stack(wanted))
+    config = toy_run(walks.folder, 2)
+    config = replace(config, walks=replace(config.walks, more=(other.folder,)))
+    assert len(prepare_sft(config, tmp_path / "run").samples) == len(single)
 
 
 def program(walks, out, *more, rank=0, world=1, port=0):

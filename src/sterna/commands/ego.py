@@ -109,3 +109,30 @@ def export(argv: Sequence[str]) -> int:
     text = f"{args.out}: " + ", ".join(f"{value} {name}" for name, value in found.items())
     say(text, {"out": str(args.out), "format": args.format, **found}, args.json)
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episodes(EgoConfig):
+    """Draw episodes in houses of seeds and write them as VLN-CE does, for eval and practice.
+
+        sterna ego episodes --seeds 500000:500010 --task easy --walks 50 --out easy.json.gz
+        sterna eval --env house --agent RUN/last --episodes easy.json.gz
+
+    They are those that `sterna ego make` walks with the same options.
+    """
+
+    out: Path
+    """The file to write: .json or .json.gz."""
+    json: bool = False
+    """Print one JSON object on standard output."""
+
+
+def episodes(argv: Sequence[str]) -> int:
+    """Run `sterna ego episodes`."""
+    from sterna.recipes.ego import draw_episodes
+
+    args: Episodes = parse(Episodes, argv, "ego episodes")
+    config = EgoConfig(**{f.name: getattr(args, f.name) for f in fields(EgoConfig)})
+    count = draw_episodes(config, args.out)
+    say(f"{args.out}: {count} episodes", {"out": str(args.out), "episodes": count}, args.json)
+    return 0

@@ -35,7 +35,7 @@ def sft(argv: Sequence[str]) -> int:
     text = (
         f"{out}: {run['iteration']} iterations in {run['seconds']:.0f} s{judged}; the navigator is "
         f"in {out / 'last'}\n"
-        f"next: sterna eval {out / 'last'} --env house"
+        f"next: sterna eval --env house --agent {out / 'last'}"
     )
     say(text, {"out": str(out), **{key: run[key] for key in shown}}, args.json)
     return 0

@@ -45,7 +45,8 @@ def grpo(argv: Sequence[str]) -> int:
         root = None if config.env.episodes is not None else find_data(args.data)
         ready = prepare_rollouts(config, root, args.out)
     run_practice(ready, args.out, threads=args.threads)
-    _tell(args.out, "last", f"sterna eval {args.out / 'last'} --env house", as_json=args.json)
+    following = f"sterna eval --env house --agent {args.out / 'last'}"
+    _tell(args.out, "last", following, as_json=args.json)
     return 0
 
 

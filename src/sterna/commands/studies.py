@@ -101,6 +101,16 @@ class Study(Common):
     """Egocentric walks that navigators learn from (vlnr1 studies; `sterna ego make`)."""
     held_out: Path | None = None
     """Walks in unseen houses, to follow fine-tuning by (vlnr1 studies)."""
+    eyes: Path | None = None
+    """A tower that has learnt to see (vlnr1 studies; `sterna ego sight`); default: every seed
+    teaches its own."""
+    episodes: Path | None = None
+    """Episode file that navigators are scored on (vlnr1 studies; `sterna ego episodes`); default:
+    the data folder's val_unseen."""
+    practised: Path | None = None
+    """Episode file of practice in closed loop (vlnr1 studies); default: the data folder's train."""
+    execute: int | None = None
+    """Actions of an answer that are carried out before looking again (vlnr1 studies)."""
     practice: int | None = None
     """Iterations of GRPO (vlnr1 studies; default: the recipes')."""
     limit: int | None = None
@@ -160,8 +170,13 @@ def _navigators(args: Study) -> int:
         iterations=args.iterations,
         practice=args.practice,
         about=args.limit,
+        eyes=args.eyes,
+        episodes=args.episodes,
+        practised=args.practised,
+        execute=args.execute,
     )
-    root = find_data(args.data)
+    drawn = args.episodes is not None and args.practised is not None
+    root = None if drawn else find_data(args.data)
     if args.plan:
         every = steps(args.name, options, root, args.threads)
         text, values = plan_text(every), plan_values(every)

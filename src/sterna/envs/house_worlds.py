@@ -13,6 +13,7 @@ from sterna.envs.houses import HouseFrames, agent_of
 from sterna.metrics.protocol import Protocol
 from sterna.world.geometry import Floats
 from sterna.world.houses.ground import ground_of
+from sterna.world.houses.render import Renderer
 from sterna.world.houses.scans import seed_of
 from sterna.world.space import Space
 
@@ -42,6 +43,10 @@ class HouseWorlds(Mapping[str, Space]):
     ) -> NDArray[Any]:
         """Draw what a camera sees (a `FrameSource`)."""
         return self._world(scan)[1](scan, eye, heading, camera, sensor)
+
+    def renderer(self, scan: str) -> Renderer:
+        """Return what draws a house."""
+        return self._world(scan)[1].renderer(scan)
 
     def __getitem__(self, scan: str) -> Space:
         """Return the ground of a scan; `InputError` if no house has that name."""

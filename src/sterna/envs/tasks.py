@@ -35,9 +35,10 @@ APART = 1.0  # metres between the spots beside a thing that are goals
 SPOTS = 4  # goals a thing, at most
 HIGH = 1.8  # metres over its floor at which a thing may begin: lamps on ceilings pass out of view
 TRIED = 96  # starts drawn a thing
-STARTS = 2  # of one thing, at most
+STARTS = 2  # of one thing, at most; one for each dozen walks where there are more
 AHEAD, WITHIN = 60, 45  # in 60 of 100 cases the way lies within 45 degrees of straight ahead
 TWELFTH = math.pi / 6
+_A_START = 12  # walks of a house for each start of a thing
 _STREAM = 41  # of a house's dice
 
 Points = tuple[Vec3, ...]
@@ -99,6 +100,7 @@ def _goal_episodes(
 ) -> list[Episode]:
     dice = Dice(known.house.seed, _STREAM, round(task.metres[0] * 1000))
     rooms = room_cells(known.house, ground)
+    most = max(STARTS, count // _A_START)
     out: list[Episode] = []
     for thing in dice.shuffled(range(len(known.house.things))):
         if len(out) >= count * wordings:
@@ -106,7 +108,7 @@ def _goal_episodes(
         if not _shows(known, thing, task.least) or not _calls(known, thing, dice, 1):
             continue
         spots = _spots(known, ground, thing, rooms)
-        starts = _starts(known, ground, task, thing, spots, rooms, dice)
+        starts = _starts(known, ground, task, thing, spots, rooms, dice)[:most]
         for start, order, metres in starts[: count - len(out) // wordings]:
             texts = _calls(known, thing, dice, wordings)
             name, goals = f"{stem}_{len(out) // wordings}", spots[order]
@@ -193,7 +195,7 @@ def _starts(
     good = (away.min(1) >= task.metres[0]) & (away.min(1) <= task.metres[1])
     return [
         (drawn[row], np.argsort(away[row], kind="stable"), float(away[row].min()))
-        for row in np.flatnonzero(good)[:STARTS].tolist()
+        for row in np.flatnonzero(good).tolist()
     ]
 
 

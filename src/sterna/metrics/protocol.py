@@ -316,6 +316,10 @@ RXR_CE_INTERNNAV = replace(RXR_CE, name="RXR_CE_INTERNNAV", turn_angle=15, slidi
 """RxR-CE with InternNav's: 15 degrees, sliding (left at its default), 500 steps by its evaluator
 (its environment would allow 50,000)."""
 
+HOUSES = replace(R2R_CE_NAVID, name="HOUSES", camera_width=64, camera_height=64, max_steps=60)
+"""Houses for small navigators: turns of 30 degrees, sliding, 64 x 64 pixels at 90 degrees and 60
+steps. Not published: short walks that a policy of a million parameters can learn on one core."""
+
 _PUBLISHED.update(
     {
         p.name: p
@@ -334,6 +338,7 @@ _PUBLISHED.update(
             RXR_CE_NAVID,
             RXR_CE_NAVILA,
             RXR_CE_INTERNNAV,
+            HOUSES,
         )
     }
 )

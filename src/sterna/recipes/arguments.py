@@ -18,7 +18,7 @@ from sterna.recipes.config import (
 )
 from sterna.recipes.options import Common
 from sterna.recipes.practice import OfflineRun, RolloutRun
-from sterna.recipes.sft import SftRun
+from sterna.recipes.sftconfig import SftRun
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,11 +14,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from sterna.data.ego.store import EgoCamera
 from sterna.data.ego.writer import N_MAX, EgoWriter
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
-from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce
+from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce, write_vlnce
 from sterna.envs.collect import ARRIVED, CollectConfig, Recorded, collect, record, replay, replay_in
 from sterna.envs.continuous import Camera, ContinuousNavEnv, cameras_of
 from sterna.envs.expert import Route
@@ -26,7 +28,7 @@ from sterna.envs.film import HouseFilm
 from sterna.envs.houses import HouseFrames, agent_of
 from sterna.envs.tasks import TASKS, draw_tasks
 from sterna.errors import InputError
-from sterna.files import find_file, sha256
+from sterna.files import find_file, read_json, sha256
 from sterna.metrics.protocol import Protocol, find_protocol
 from sterna.recipes.jobs import Job, job_pool
 from sterna.world.houses import House, make_house, scan_of
@@ -36,6 +38,7 @@ from sterna.world.space import Space
 from sterna.world.surface import Agent as Body
 
 SHARD = 64  # walks a shard
+_OF_AGENTS = ("agent", "execute", "temperature")
 References = Mapping[str, Trajectory]
 _CAMERA = re.compile(r"(\d+)x(\d+)@(\d+(?:\.\d+)?)")
 
@@ -62,7 +65,8 @@ class EgoConfig:
     share: bool = True
     """Instructions of one path share its walk and frames; False walks anew for each."""
     protocol: str = "R2R_CE"
-    """How the agent moves and what camera it has: R2R_CE (15 degrees, sliding) or RXR_CE."""
+    """How the agent moves and what camera it has: R2R_CE (15 degrees, sliding), RXR_CE, HOUSES
+    (30 degrees, 64 x 64 pixels, for small navigators), or a JSON file."""
     camera: str = ""
     """Another camera: WIDTHxHEIGHT@DEGREES, such as 112x112@90."""
     quality: int = 90
@@ -73,6 +77,13 @@ class EgoConfig:
     """Expert actions kept of every state; training may use fewer."""
     seed: int = 0
     """Of the noise."""
+    agent: Path | None = None
+    """A navigator that walks instead of the expert (DAgger): the folder of one; labels stay the
+    expert's, and walks are kept wherever they end."""
+    execute: int | None = None
+    """With --agent, actions of an answer that are carried out before it looks again."""
+    temperature: float = 0.0
+    """With --agent, of the draws of its answers; 0: the likeliest."""
 
     def __post_init__(self) -> None:
         if bool(self.seeds) == bool(self.split):
@@ -88,6 +99,8 @@ class EgoConfig:
 
     def rules(self) -> Protocol:
         """Return the protocol."""
+        if self.protocol.endswith(".json"):
+            return Protocol.from_dict(read_json(self.protocol))
         return find_protocol(self.protocol)
 
     def house_seeds(self) -> range:
@@ -123,6 +136,7 @@ class EgoConfig:
             seed=self.seed,
             n_max=self.n_max,
             quality=self.quality,
+            limit=None if self.agent is None else self.rules().max_steps,
         )
 
 
@@ -134,6 +148,21 @@ class _Piece:
     scan: str
     episodes: tuple[Episode, ...] = ()
     references: References | None = None
+
+
+def draw_episodes(config: EgoConfig, file: Path) -> int:
+    """Write the episodes that `config` draws in houses as a file of VLN-CE; return how many.
+
+    `sterna eval --episodes` and closed-loop practice walk them. `InputError` for a split.
+    """
+    if not config.seeds:
+        raise InputError("episodes: give --seeds FIRST:END; a split has its file already")
+    found: list[Episode] = []
+    for seed in tqdm(config.house_seeds(), desc="houses", unit="house"):
+        house, ground = _house(scan_of(seed), agent_of(config.rules()))
+        found += draw_tasks(house, ground, config.task, config.walks, wordings=config.wordings)
+    write_vlnce(file, found)
+    return len(found)
 
 
 def make_ego(
@@ -174,7 +203,11 @@ def open_writer(config: EgoConfig, out: Path, settings: Mapping[str, Any]) -> Eg
 
 def _pieces(config: EgoConfig, data: Path | None) -> tuple[list[_Piece], dict[str, Any]]:
     """Return the shards to make, and what decides their content."""
-    settings = asdict(config)
+    settings = {k: v for k, v in asdict(config).items() if k not in _OF_AGENTS}
+    if config.agent is not None:
+        weights = sorted(config.agent.glob("*.safetensors"))
+        settings["agent"] = {path.name: sha256(path) for path in weights}
+        settings |= {"execute": config.execute, "temperature": config.temperature}
     if config.seeds:
         scans = [scan_of(seed) for seed in config.house_seeds()]
         named = enumerate(scans)
@@ -247,7 +280,13 @@ def make_piece(config: EgoConfig, writer: EgoWriter, piece: _Piece) -> None:
     records: Iterable[Recorded]
     if piece.references is None:
         records = collect(
-            None, walked, grounds, film=film, protocol=rules, config=config.collecting(), told=told
+            _walker(config),
+            walked,
+            grounds,
+            film=film,
+            protocol=rules,
+            config=config.collecting(),
+            told=told,
         )
     else:
         played = replay(
@@ -260,7 +299,26 @@ def make_piece(config: EgoConfig, writer: EgoWriter, piece: _Piece) -> None:
             told=told,
         )
         records = map(_faithful, played)
-    record(writer, piece.name, records, arrived=ARRIVED)
+    record(writer, piece.name, records, arrived=ARRIVED if config.agent is None else None)
+
+
+@lru_cache(maxsize=1)
+def _navigator(folder: Path, execute: int | None, temperature: float, seed: int) -> Any:
+    # torch and transformers are for agents alone
+    from sterna.recipes.navigators import open_navigator
+
+    return open_navigator(folder, execute=execute, temperature=temperature, seed=seed)
+
+
+def _walker(config: EgoConfig) -> Any:
+    """Return who walks: a navigator, or None for the expert."""
+    if config.agent is None:
+        return None
+    agent = _navigator(config.agent, config.execute, config.temperature, config.seed)
+    from sterna.recipes.navigators import check_turns
+
+    check_turns(agent, config.rules())
+    return agent
 
 
 def _faithful(one: Recorded) -> Recorded:

@@ -10,7 +10,12 @@ from sterna.metrics.protocol import Protocol
 
 
 def open_navigator(
-    folder: Path, *, seed: int = 0, execute: int | None = None, blind: bool = False
+    folder: Path,
+    *,
+    seed: int = 0,
+    execute: int | None = None,
+    blind: bool = False,
+    temperature: float = 0.0,
 ) -> Any:
     """Open a navigator's folder as an agent; `InputError` for a folder that holds none."""
     if not (folder / "navigator.json").is_file():
@@ -21,7 +26,8 @@ def open_navigator(
     from sterna.models.navigator.agent import ActingConfig, NavigatorAgent
     from sterna.models.navigator.folder import load
 
-    return NavigatorAgent(load(folder), ActingConfig(execute=execute, seed=seed, blind=blind))
+    acting = ActingConfig(execute=execute, seed=seed, blind=blind, temperature=temperature)
+    return NavigatorAgent(load(folder), acting)
 
 
 def check_turns(agent: Any, protocol: Protocol) -> None:

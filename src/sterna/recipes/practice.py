@@ -11,13 +11,16 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 
 from sterna.data.ego.samples import EgoSamples
 from sterna.data.ego.store import EgoStore
+from sterna.envs.crowd import Crowd
+from sterna.envs.house_worlds import HouseWorlds
 from sterna.errors import InputError
+from sterna.files import read_json, write_json
 from sterna.models.navigator.folder import Precision, load, save, train_parts
 from sterna.models.navigator.sources import Images, SeenFrames, StoreFrames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.navigators import check_turns
 from sterna.recipes.runs import as_json, defaults_of, write_run
-from sterna.recipes.sft import check_same_world
+from sterna.recipes.sft import PROTOCOL, check_same_world
 from sterna.recipes.simulated import EvalConfig, maker_of, protocol_of, read_episodes
 from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig, uniform_draws
@@ -28,6 +31,8 @@ from sterna.vlnr1.rewards import RewardConfig
 from sterna.vlnr1.rollouts import RolloutRunner
 from sterna.vlnr1.walks import WalkReward
 
+_HOUSES = 64
+"""Houses kept open in practice."""
 _SAMPLES = 5500
 """Stream of the draw that chooses samples."""
 
@@ -191,7 +196,9 @@ def prepare_rollouts(config: RolloutRun, root: Path | None, out: Path) -> ReadyP
     protocol = protocol_of(env)
     episodes, _ = read_episodes(env, root)
 
-    def make(count: int) -> list[object]:
+    def make(count: int) -> list[object] | Crowd:
+        if env.env == "house":
+            return Crowd(HouseWorlds(protocol, keep=_HOUSES), protocol)
         return list(maker_of(replace(env, slots=count), protocol, episodes, ("rgb",))(0))
 
     runner = RolloutRunner(
@@ -218,6 +225,9 @@ def run_practice(ready: ReadyPractice, out: Path, *, threads: int | None = None)
     Leaves ``last/`` (a navigator), ``run.json``, ``log.jsonl``, ``state.pt`` and, on recorded
     samples, ``answers.jsonl``: every answer with its tokens and its reward.
     """
+    beside = ready.config.need_policy().parent / PROTOCOL
+    if beside.is_file():
+        write_json(out / PROTOCOL, read_json(beside))
     progress = ready.runner.run()
     write_run(out, ready.config, progress_values=vars(progress), threads=threads)
     return out
@@ -260,8 +270,11 @@ def navigator_s_walks() -> RolloutRun:
     base = navigator_s()
     return RolloutRun(
         grpo=base.grpo,
+        # In small houses 3 m are reached by chance.
+        reward=WalkReward(success=0.0, spl=0.0, success_1m=1.0, spl_1m=1.0, progress=0.5),
+        execute=3,
         loop=replace(base.loop, iterations=200, batch_size=8, length_window=1, save_every=20),
-        optimizer=_SMALL,
+        optimizer=replace(_SMALL, learning_rate=2e-4, warmup=5),
     )
 
 

@@ -17,9 +17,10 @@ Found = dict[str, Result]
 """Results of one policy by split."""
 
 _KEPT = (
-    *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"),
+    *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS", "SR_1m", "SPL_1m"),
     *("RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal"),
 )
+_COMPARED = ("SR", "SPL", "RGS", "RGSPL", "SR_1m")
 _COUNTS = ("parameters", "parameters_without_word_table")
 _RATES = {"SR", "SPL", "OSR", "RGS", "RGSPL"}
 _TITLES = {"NE": "NE (m)", "TL": "TL (m)"}
@@ -103,7 +104,7 @@ def difference(a: Sequence[Found], b: Sequence[Found]) -> dict[str, Any]:
         replace(second[0], per_episode=_pooled(second)),
     )
     out: dict[str, Any] = {}
-    for name in (name for name in ("SR", "SPL", "RGS", "RGSPL") if name in mean):
+    for name in (name for name in _COMPARED if name in mean):
         values: dict[str, Any] = dict(vars(mean[name]))
         if len(first) == len(second) > 1:
             pairs = zip(first, second, strict=True)

@@ -1,153 +1,48 @@
-"""Supervised fine-tuning of vision-language navigators: configuration, recipes, runs."""
+"""Supervised fine-tuning of vision-language navigators: recipes and runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState, PartialState  # type: ignore[import-untyped]
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
+from sterna.files import write_json
 from sterna.metrics.protocol import Protocol
-from sterna.models.navigator.answers import Style
 from sterna.models.navigator.folder import (
     SETTINGS,
-    LoraConfig,
-    Precision,
     add_lora,
     load,
     open_published,
     save,
     train_parts,
 )
-from sterna.models.navigator.prompts import Order, Wording
-from sterna.models.navigator.small import SmallConfig, small_model, small_processor
-from sterna.models.navigator.sources import Images, SeenFrames, StoreFrames
+from sterna.models.navigator.prompts import Wording
+from sterna.models.navigator.small import SMALL_SIZES, small_model, small_processor
+from sterna.models.navigator.sources import Images, JoinedImages, SeenFrames, StoreFrames
 from sterna.models.navigator.vlm import History, VlmNavigator
 from sterna.recipes.runs import as_json, defaults_of, write_run
-from sterna.recipes.sight import SightConfig, teach_sight
+from sterna.recipes.sftconfig import (
+    SMALL,
+    NavigatorConfig,
+    SftRun,
+    StartNavigator,
+    WalksConfig,
+)
+from sterna.recipes.sight import teach_sight
 from sterna.train.log import RunLog
 from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig
 from sterna.train.sft import SftRunner, SftTask, judge
 
-SMALL = "navigator-s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class WalksConfig:
-    """Which walks are learnt from, and what is shown of them."""
-
-    train: Path = Path("walks")
-    """Folder of egocentric walks (`sterna ego make`)."""
-    held_out: Path | None = None
-    """Walks in unseen houses to be scored on; None: none."""
-    judged: int = 512
-    """Held-out samples of an evaluation, evenly over all."""
-    actions: int = 6
-    """Actions of an answer."""
-    memory: Literal["long-short", "average", "decay", "recent"] = "long-short"
-    """Which past frames are shown."""
-    budget: int = 16
-    """How many of them, at most."""
-    stride: int = 1
-    """Every so-manieth step of a walk is a sample."""
-    blind: bool = False
-    """Control: every frame is black."""
-    cache: Path | None = None
-    """Folder for what a frozen tower saw; default: `seen` beside the walks."""
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.judged < 1:
-            raise InputError(f"walks: judged must be at least 1, found {self.judged}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NavigatorConfig:
-    """Which model, how it is asked, what of it is trained."""
-
-    name: str = SMALL
-    """navigator-s; a folder of `sterna sft`; or a published Qwen2-VL, Qwen2.5-VL or Qwen3-VL, by
-    folder or by its name on the hub."""
-    small: SmallConfig = field(default_factory=SmallConfig)
-    """Sizes of navigator-s."""
-    style: Style = "short"
-    """Wording of prompts and answers: short for small models, vln-ego as published."""
-    order: Order = "ABCD"
-    """Order of the options (vln-ego)."""
-    previous: bool = True
-    """Tell the last actions taken."""
-    tower: Literal["frozen", "tuned"] = "frozen"
-    """Whether the vision tower is trained; a frozen one sees every frame once, ever."""
-    adapter: Literal["none", "lora"] = "none"
-    """lora: train low-rank adapters of the language model alone."""
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    weights: Precision = "fp32"
-    """Precision of the weights in memory (`loop.precision` is that of the arithmetic)."""
-    checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
-    max_pixels: int | None = None
-    """Largest frame of a published model; None: its own bound."""
-    history_pool: int = 1
-    """Of a published model: tokens a side of the past's frames that become one."""
-    local_files_only: bool = False
-    """Fetch nothing from the hub."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartNavigator:
-    """Where the weights of navigator-s begin."""
-
-    vision: bool = True
-    """Let the tower learn to see first, from labels of rendered houses."""
-    sight: SightConfig = field(default_factory=SightConfig)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SftRun:
-    """A run of supervised fine-tuning."""
-
-    walks: WalksConfig = field(default_factory=WalksConfig)
-    model: NavigatorConfig = field(default_factory=NavigatorConfig)
-    start: StartNavigator = field(default_factory=StartNavigator)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(select_by="last"))
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    warmup_share: float = 0.1
-    """Share of the iterations in which the learning rate rises."""
-    epochs: float | None = None
-    """Passes over the samples; given, it decides `loop.iterations`."""
-
-    def __post_init__(self) -> None:
-        """Check what depends on several parts."""
-        if self.loop.select_by != "last":
-            raise InputError(
-                f"loop: fine-tuning keeps its last weights; select_by must be last, found "
-                f"{self.loop.select_by}"
-            )
-        if not 0 <= self.warmup_share < 1 or (self.epochs is not None and self.epochs <= 0):
-            raise InputError("sft: warmup_share is from 0 to below 1, epochs positive")
-
-    def wording(self, store: EgoStore) -> Wording:
-        """Return how samples of a store are asked: its protocol's angle and step."""
-        return Wording.of(
-            Protocol.from_dict(dict(store.protocol)),
-            actions=self.walks.actions,
-            style=self.model.style,
-            order=self.model.order,
-            previous=self.model.previous,
-        )
-
-    def samples(self, store: EgoStore) -> EgoSamples:
-        """Return the samples of a store."""
-        walks = self.walks
-        return EgoSamples(store, walks.actions, walks.memory, walks.budget, stride=walks.stride)
+PROTOCOL = "protocol.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +61,14 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
     store = EgoStore(config.walks.train)
     held_out = None if config.walks.held_out is None else EgoStore(config.walks.held_out)
     check_same_world(store, held_out)
-    samples = config.samples(store)
+    stores = [store, *(EgoStore(folder) for folder in config.walks.more)]
+    joined = JoinedStore(stores)
+    samples = config.samples(joined)
     config = timed(config, len(samples))
     # What is made once and kept on disk, the first process makes; the others wait and read it.
     with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
         policy = begin(config, store, out)
-        images = images_of(config, policy, store)
+        images = JoinedImages([images_of(config, policy, one) for one in stores], joined.starts)
         judged = None if held_out is None else judge_of(config, policy, held_out)
     # accelerate keeps one precision a process.
     AcceleratorState._reset_state()
@@ -193,13 +90,32 @@ def prepare_sft(config: SftRun, out: Path) -> ReadySft:
 def run_sft(config: SftRun, out: Path, *, threads: int | None = None) -> Path:
     """Fine-tune in `out`, from wherever it stopped; return `out`.
 
-    Leaves ``best/`` and ``last/`` (navigators, `folder.load` reads them; best is the last one that
-    was evaluated), ``run.json``, ``log.jsonl``, ``state.pt`` and, for navigator-s, ``sight/``.
+    Leaves ``protocol.json`` (how the walks move and see: the default of `sterna eval`), ``best/``
+    and ``last/`` (navigators, `folder.load` reads them; best is the last one that was evaluated),
+    ``run.json``, ``log.jsonl``, ``state.pt`` and, for navigator-s, ``sight/``.
     """
     ready = prepare_sft(config, out)
+    write_json(out / PROTOCOL, seen_protocol(EgoStore(config.walks.train)).to_dict())
     progress = ready.runner.run()
     write_run(out, ready.config, progress_values=vars(progress), threads=threads)
     return out
+
+
+def seen_protocol(store: EgoStore) -> Protocol:
+    """Return the protocol of walks, its camera the one that saw them."""
+    rules, camera = Protocol.from_dict(dict(store.protocol)), store.camera
+    if (camera.width, camera.height) == (rules.camera_width, rules.camera_height) and (
+        camera.hfov == rules.camera_hfov
+    ):
+        return rules
+    return replace(
+        rules,
+        name=f"{rules.name}_{camera.width}x{camera.height}",
+        camera_width=camera.width,
+        camera_height=camera.height,
+        camera_hfov=camera.hfov,
+        camera_elevation=camera.elevation,
+    )
 
 
 def timed(config: SftRun, count: int) -> SftRun:
@@ -256,19 +172,38 @@ def _small(
 ) -> VlmNavigator:
     """Make navigator-s; if it is to see first, teach it once and keep it in `out`/sight."""
     kept = out / "sight"
-    if config.start.vision and (kept / SETTINGS).is_file():
+    vision = config.start.vision or config.start.eyes is not None
+    if vision and (kept / SETTINGS).is_file():
         found = load(kept)
         return VlmNavigator(found.model, found.processor, wording, history=history, base=str(kept))
     processor = small_processor(config.model.small)
     model = small_model(config.model.small, processor, seed=config.loop.seed)
-    base = str(kept) if config.start.vision else None
+    base = str(kept) if vision else None
     navigator = VlmNavigator(model, processor, wording, history=history, base=base)
-    if config.start.vision:
+    if config.start.eyes is not None:
+        take_tower(navigator, config.start.eyes)
+        save(navigator, kept, notes=f"A tower that has learnt to see: {config.start.eyes}")
+    elif config.start.vision:
         log = RunLog(kept.with_name("sight-log"), tensorboard=False)
         scores = teach_sight(navigator, store.camera, config.start.sight, log)
         log.write("sight-scores", 0, scores)
         save(navigator, kept, notes=f"A tower that has learnt to see: {scores}")
     return navigator
+
+
+def take_tower(navigator: VlmNavigator, folder: Path) -> None:
+    """Give a small navigator the tower of another; `InputError` if its sizes are others."""
+    found = load(folder)
+    images = replace(found.processor.images, history_pool=navigator.processor.images.history_pool)
+    if images != navigator.processor.images:
+        raise InputError(f"{folder}: its frames or tokens have other sizes than this navigator's")
+    try:
+        navigator.tower.load_state_dict(found.tower.state_dict())
+    except RuntimeError as error:
+        raise InputError(
+            f"{folder}: its tower does not fit ({str(error).splitlines()[0]}); give the same "
+            "--model.small options to both"
+        ) from error
 
 
 def images_of(config: SftRun, policy: VlmNavigator, store: EgoStore) -> Images:
@@ -306,6 +241,8 @@ def _notes(config: SftRun) -> str:
 def navigator_s() -> SftRun:
     """A small navigator of its own (1.5M parameters): learns to see, then to act. CPU."""
     return SftRun(
+        walks=WalksConfig(budget=8),
+        model=NavigatorConfig(small=SMALL_SIZES),
         loop=LoopConfig(
             iterations=4000,
             batch_size=64,
@@ -329,7 +266,7 @@ def navigator_s() -> SftRun:
 def navigator_s3() -> SftRun:
     """navigator-s with the layers of Qwen3-VL instead of Qwen2.5-VL's. CPU."""
     base = navigator_s()
-    return replace(base, model=replace(base.model, small=SmallConfig(family="qwen3_vl")))
+    return replace(base, model=replace(base.model, small=replace(SMALL_SIZES, family="qwen3_vl")))
 
 
 def vlm_2b() -> SftRun:

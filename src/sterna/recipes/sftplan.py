@@ -35,7 +35,8 @@ from sterna.models.navigator.families import causal_class, config_class
 from sterna.models.navigator.folder import SETTINGS
 from sterna.models.navigator.pixels import ImageConfig, patch_grid, token_grid
 from sterna.recipes.plan import peak_bytes, span
-from sterna.recipes.sft import SMALL, SftRun, prepare_sft, timed
+from sterna.recipes.sft import prepare_sft, timed
+from sterna.recipes.sftconfig import SMALL, SftRun
 from sterna.train.sft import image_counts
 
 TEXT_TOKENS = {"vln-ego": 260, "short": 60}

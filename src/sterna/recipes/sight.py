@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,10 @@ from tqdm import tqdm
 from sterna.data.ego.store import EgoCamera
 from sterna.errors import InputError
 from sterna.models.encoder import DTYPES, Precision
+from sterna.models.navigator.folder import save
 from sterna.models.navigator.pixels import Frames, token_grid
+from sterna.models.navigator.prompts import Wording
+from sterna.models.navigator.small import SmallConfig, small_model, small_processor
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.train.log import RunLog
 from sterna.world.houses.ground import ground_of
@@ -238,6 +242,27 @@ def _mirrored(batch: Looks, *, flip: bool) -> Looks:
     cells = {name: turned(getattr(batch.cells, name)) for name in _NAMES}
     frames = np.ascontiguousarray(batch.frames[:, :, ::-1])
     return Looks(frames=frames, cells=Cells(**cells), depth=turned(batch.depth))
+
+
+def learn_sight(
+    small: SmallConfig, camera: EgoCamera, config: SightConfig, out: Path
+) -> dict[str, float]:
+    """Make a small navigator whose tower has learnt to see, in `out`; return its scores.
+
+    Its language model is as it began: `sterna sft --start.eyes` takes the tower alone.
+    """
+    processor = small_processor(small)
+    navigator = VlmNavigator(
+        small_model(small, processor, seed=config.seed),
+        processor,
+        Wording(turn_angle=30, style="short"),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    log = RunLog(out.with_name(out.name + "-log"), tensorboard=False)
+    scores = teach_sight(navigator, camera, config, log)
+    log.write("sight-scores", 0, scores)
+    save(navigator, out, notes=f"A tower that has learnt to see: {scores}")
+    return scores
 
 
 @torch.no_grad()

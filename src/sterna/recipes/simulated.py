@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from tqdm import tqdm
 
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
 from sterna.data.tracks import Track, TrackFile, read_tracks
 from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce
 from sterna.envs.continuous import ContinuousNavEnv
+from sterna.envs.crowd import Crowd, walk_houses
 from sterna.envs.habitat import HabitatEnv
 from sterna.envs.house import HouseEnv
 from sterna.envs.house_worlds import HouseWorlds
@@ -29,6 +32,7 @@ from sterna.recipes.controls import CONTROLS, FORWARD_STEPS, FREQUENCIES, SlotAg
 from sterna.recipes.navigators import check_turns, open_navigator
 
 Task = Literal["vlnce", "rxr-ce"]
+_OPEN = 16  # houses that a crowd keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,15 +216,8 @@ def run_eval_env(
     file = TrackFile(out / f"{_stem(config)}.jsonl", settings)
     walked = _all_tracks(config, out, file)
     before = len(walked)
-    tracks, unscorable = walk_episodes(
-        agent,
-        maker_of(config, protocol, episodes, sensors),
-        _share(config, episodes),
-        workers=config.workers if config.env == "house" else len(config.servers),
-        together=config.env == "habitat",
-        walked=walked,
-        done=file.add,
-        progress=progress,
+    tracks, unscorable = _walk(
+        config, protocol, agent, sensors, episodes, walked, file.add, progress=progress
     )
     if config.shard is not None:
         return None
@@ -243,6 +240,46 @@ def run_eval_env(
         tracks=walks_in(tracks, episodes),
         episodes=episodes,
         protocol=protocol,
+    )
+
+
+def _walk(
+    config: EvalConfig,
+    protocol: Protocol,
+    agent: SlotAgent,
+    sensors: Sequence[str],
+    episodes: Sequence[Episode],
+    walked: Sequence[Track],
+    add: Callable[[Track], None],
+    *,
+    progress: bool,
+) -> tuple[list[Track], dict[str, str]]:
+    """Walk what is not walked yet: a crowd in houses, else environments of their own."""
+    share = _share(config, episodes)
+    # Agents that ask environments, and threads, need environments.
+    if config.env == "house" and config.workers == 1 and not hasattr(agent, "attach"):
+        tracks, known = list(walked), {track.instr_id for track in walked}
+        left = [episode for episode in share if episode.instr_id not in known]
+        bar = tqdm(total=len(share), initial=len(tracks), unit="ep", disable=not progress)
+
+        def done(track: Track) -> None:
+            tracks.append(track)
+            add(track)
+            bar.update()
+
+        worlds = HouseWorlds(protocol, keep=_OPEN)
+        crowd = Crowd(worlds, protocol, frames=bool(sensors), black=config.blind)
+        with bar:
+            return tracks, walk_houses(agent, crowd, left, done, slots=config.slots)
+    return walk_episodes(
+        agent,
+        maker_of(config, protocol, episodes, sensors),
+        share,
+        workers=config.workers if config.env == "house" else len(config.servers),
+        together=config.env == "habitat",
+        walked=walked,
+        done=add,
+        progress=progress,
     )
 
 

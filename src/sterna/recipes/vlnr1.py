@@ -27,14 +27,15 @@ from sterna.recipes.practice import (
     run_practice,
 )
 from sterna.recipes.results import Found, difference, means_of
-from sterna.recipes.sft import SFT, SftRun, run_sft
+from sterna.recipes.sft import SFT, run_sft
+from sterna.recipes.sftconfig import SftRun
 from sterna.recipes.simulated import EvalConfig, run_eval_env
 from sterna.recipes.study import Step, plan_text, plan_values, work
 
 SPLIT = "val_unseen"
-_RATES = ("SR", "OSR", "SPL", "nDTW")
-_COLUMNS = ("SR", "OSR", "SPL", "NE", "TL", "nDTW")
-_TITLES = {"NE": "NE (m)", "TL": "TL (m)"}
+_RATES = ("SR", "OSR", "SPL", "nDTW", "SR_1m", "SPL_1m")
+_COLUMNS = ("SR_1m", "SPL_1m", "SR", "OSR", "SPL", "NE", "TL", "nDTW")
+_TITLES = {"NE": "NE (m)", "TL": "TL (m)", "SR_1m": "SR at 1 m", "SPL_1m": "SPL at 1 m"}
 _START = "sft"
 
 
@@ -60,6 +61,10 @@ class Options:
     """Episodes of an evaluation, about this many."""
     episodes: Path | None = None
     """Episode file to walk, instead of the data folder's val_unseen."""
+    eyes: Path | None = None
+    """A tower that has learnt to see; None: every seed teaches its own."""
+    execute: int | None = None
+    """Actions of an answer that are carried out before looking again; None: all."""
     practised: Path | None = None
     """Episode file of practice in houses, instead of the data folder's train."""
     change: Callable[[Any], Any] = field(default=lambda run: run)
@@ -206,7 +211,9 @@ def _lasting(run: Any, seed: int, iterations: int | None) -> Any:
 def _sft_run(row: Row, seed: int, options: Options) -> SftRun:
     run = _lasting(SFT[options.sft](), seed, options.iterations)
     walks = {"train": options.walks, "held_out": options.held_out, **row.walks}
-    changed: SftRun = options.change(replace(run, walks=replace(run.walks, **walks)))
+    start = replace(run.start, eyes=options.eyes)
+    run = replace(run, walks=replace(run.walks, **walks), start=start)
+    changed: SftRun = options.change(run)
     return changed
 
 
@@ -232,6 +239,7 @@ def _evaluate(folder: Path, options: Options, root: Path | None) -> None:
         split=SPLIT,
         episodes=options.episodes,
         about=options.about,
+        execute=options.execute,
         slots=64,
     )
     run_eval_env(config, root, folder / "eval")
@@ -318,11 +326,11 @@ def render(values: Mapping[str, Any]) -> str:
         "",
         "Paired by episode (seeds averaged first):",
         "",
-        "| difference | SR | s.e. by path | by scan | over seeds |",
+        "| difference | SR at 1 m | s.e. by path | by scan | over seeds |",
         "|---|--:|--:|--:|--:|",
     ]
     for name, scores in values["paired_differences_val_unseen"].items():
-        found = scores["SR"]
+        found = scores["SR_1m"]
         errors = (found["path_error"], found["scan_error"], found.get("seed_error"))
         told = " | ".join("-" if e is None else f"{100 * e:.2f}" for e in errors)
         lines.append(f"| {name} | {100 * found['mean']:+.2f} | {told} |")

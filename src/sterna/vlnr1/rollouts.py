@@ -22,6 +22,7 @@ from sterna.data.ego.memory import history
 from sterna.data.ego.samples import PREVIOUS
 from sterna.data.episodes import Episode
 from sterna.envs.continuous import ContinuousNavEnv
+from sterna.envs.crowd import Crowd, walk_crowd
 from sterna.errors import InputError
 from sterna.metrics import Protocol, Trace, continuous_scores
 from sterna.models.navigator.agent import ActingConfig, NavigatorAgent, Observation
@@ -38,7 +39,7 @@ from sterna.world.frames import Action
 from sterna.world.geometry import Floats, Ints
 from sterna.world.space import sample_path
 
-_WATCHED = ("SR", "SPL", "NE", "nDTW", "OSR", "steps", "collisions")
+_WATCHED = ("SR", "SR_1m", "SPL", "NE", "nDTW", "OSR", "steps", "collisions")
 """Scores of the drawn walks that a run logs."""
 _DRAWS = 6000
 """Stream of the draws that answers come from."""
@@ -233,8 +234,8 @@ def judged(
     return weighted(given, walk, values.size, config, longest=longest)
 
 
-MakeEnvs = Callable[[int], Sequence[ContinuousNavEnv]]
-"""Makes that many environments, each of which knows all episodes."""
+MakeEnvs = Callable[[int], Sequence[ContinuousNavEnv] | Crowd]
+"""Makes that many environments, each of which knows all episodes; or a crowd in houses."""
 
 
 class RolloutRunner(Runner):
@@ -268,7 +269,8 @@ class RolloutRunner(Runner):
         super().__init__(task, episodes, folder, loop, optimizer, **more)
         self.task, self.protocol, self.reward, self.execute = task, protocol, reward, execute
         here = loop.batch_size // self.accelerator.num_processes
-        self.envs = list(make_envs(here * task.config.objective.group))
+        envs = make_envs(here * task.config.objective.group)
+        self.envs = envs if isinstance(envs, Crowd) else list(envs)
         self._batch: Answered | None = None
 
     @property
@@ -294,8 +296,11 @@ class RolloutRunner(Runner):
     def _walk(self, turn: int) -> Answered:
         group, agent = self.task.config.objective.group, self.agent_of(turn)
         episodes = [e for e in self.shown[turn] for _ in range(group)]
-        scores = scores_of(
-            walk_all(agent, self.envs, episodes, self.protocol), group, self.protocol
-        )
+        if isinstance(self.envs, Crowd):
+            walk_crowd(agent, self.envs, episodes)
+            traces = self.envs.traces()
+        else:
+            traces = walk_all(agent, self.envs, episodes, self.protocol)
+        scores = scores_of(traces, group, self.protocol)
         given = judged(agent, scores, self.reward, self.task.config)
         return self.task.complete(given, self.loop.pieces)

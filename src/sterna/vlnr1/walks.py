@@ -39,6 +39,10 @@ class WalkReward:
     """Weight of success at the end (SR of one walk)."""
     spl: float = 1.0
     """Weight of success by path length (SPL)."""
+    success_1m: float = 0.0
+    """Weight of success within 1 m, whatever the protocol's radius (SR_1m; continuous space)."""
+    spl_1m: float = 0.0
+    """The same by path length (SPL_1m; continuous space)."""
     progress: float = 0.0
     """Weight of the share of the geodesic distance to the goal that was covered: (d(start) -
     d(end)) / d(start), at least -1."""
@@ -231,8 +235,18 @@ def _scored(
 
 
 def walk_rewards(scores: dict[str, Floats], config: WalkReward) -> Floats:
-    """Return the reward of every walk [B, G]: the weighted sum that `config` names."""
-    out: Floats = (
+    """Return the reward of every walk [B, G]: the weighted sum that `config` names.
+
+    `InputError` for a weight of a score that the world does not give.
+    """
+    near = {"SR_1m": config.success_1m, "SPL_1m": config.spl_1m}
+    missing = [name for name, weight in near.items() if weight and name not in scores]
+    if missing:
+        raise InputError(f"reward: {missing[0]} is a score of continuous space; weigh SR and SPL")
+    out: Floats = sum(
+        (weight * scores[name] for name, weight in near.items() if weight),
+        np.zeros_like(scores["SR"]),
+    ) + (
         config.success * scores["SR"]
         + config.spl * scores["SPL"]
         + config.progress * scores["progress"]

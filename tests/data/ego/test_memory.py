@@ -12,6 +12,7 @@ from sterna.errors import InputError
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("budget", [1, 2, 7, 8, 16])
 def test_of_every_step(kind: str, budget: int) -> None:
+    """Trap 20: ascending, each once, 0 and t - 1 among them, within the budget, the same again."""
     for step in range(201):
         found = history(step, kind, budget)
         assert found.dtype == np.int64

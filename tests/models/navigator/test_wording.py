@@ -97,6 +97,7 @@ def test_actions_that_do_not_exist_are_refused():
 
 @pytest.mark.parametrize("rules", [R2R_CE, RXR_CE])
 def test_the_prompt_says_the_angle_at_which_the_simulator_turns(rules):
+    """Trap 22 (what the simulator does: `test_crowd`)."""
     wording = Wording.of(rules)
     text = wording.prompt(Asked())
     degrees = f"{rules.turn_angle:g} degrees"

@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.memory import history
 from sterna.data.ego.store import EgoEpisode, EgoStore
 from sterna.errors import InputError
@@ -44,7 +45,7 @@ class EgoSamples(Sequence[EgoSample]):
 
     def __init__(
         self,
-        store: EgoStore,
+        store: EgoStore | JoinedStore,
         n: int = 6,
         memory: str = "long-short",
         budget: int = 16,

@@ -74,8 +74,10 @@ class NavigatorAgent:
     """Acts by a navigator's answers; see the module.
 
     `asked` counts answers and `unread` those that were no answer (free generation alone): then the
-    agent walks one step forward and looks again.
+    agent walks one step forward and looks again. `name` is what its walks are kept under.
     """
+
+    name = "navigator"
 
     def __init__(self, navigator: VlmNavigator, config: ActingConfig | None = None) -> None:
         self.navigator, self.config = navigator, config or ActingConfig()

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from sterna.errors import InputError
 from sterna.files import read_json, write_json, write_text
+from sterna.models.navigator.eyes import seeing_class
 from sterna.models.navigator.families import (
     calm,
-    causal_class,
     keep_fewer_activations,
     known,
     peft,
@@ -192,7 +192,7 @@ def _weights(folder: Path, family: str, precision: Precision) -> Any:
     if found != family:
         raise InputError(f"{folder}: expected a model of family {family}, found {found}")
     with quiet():
-        model, info = causal_class(family).from_pretrained(
+        model, info = seeing_class(family).from_pretrained(
             folder,
             dtype=_TYPES[precision],
             local_files_only=True,

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from sterna.errors import InputError
-from sterna.models.navigator.families import causal_class, config_class
+from sterna.models.navigator.eyes import seeing_class
+from sterna.models.navigator.families import config_class
 from sterna.models.navigator.pixels import ImageConfig
 from sterna.models.navigator.processor import Processor
 from sterna.models.navigator.words import SMALL_TEMPLATE, make_tokenizer, token_texts
@@ -26,7 +27,7 @@ _MIDDLE = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True, kw_only=True)
 class SmallConfig:
-    """Sizes of a small navigator; the defaults are `navigator-s`."""
+    """Sizes of a small navigator; those of the recipes are `SMALL_SIZES`."""
 
     family: Family = "qwen2_5_vl"
     """Whose layers it has."""
@@ -36,6 +37,9 @@ class SmallConfig:
     heads: int = 4
     kv_heads: int = 2
     ffn: int = 384
+    tower: Literal["qwen", "conv"] = "qwen"
+    """qwen: the family's own vision tower; conv: a small convolutional one (`eyes`), which learns
+    to see in a fraction of the frames."""
     vision_width: int = 96
     vision_layers: int = 3
     vision_heads: int = 4
@@ -46,6 +50,10 @@ class SmallConfig:
     merge: int = 2
     history_pool: int = 2
     """Tokens a side of the past's frames that become one: 16 tokens now, 4 then."""
+
+    alike: bool = False
+    """Let the first key head of every layer begin with queries like its keys, so that words look
+    for image tokens that resemble them (and the reverse) before anything is learnt."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -60,7 +68,9 @@ class SmallConfig:
                 "model: width / heads must be a multiple of 4 and heads one of kv_heads, found "
                 f"{self.width}, {self.heads}, {self.kv_heads}"
             )
-        if self.vision_width % (4 * self.vision_heads):
+        if self.tower not in ("qwen", "conv"):
+            raise InputError(f"model: tower must be qwen or conv, found {self.tower!r}")
+        if self.tower == "qwen" and self.vision_width % (4 * self.vision_heads):
             raise InputError(
                 "model: vision_width must be a multiple of 4 vision_heads, found "
                 f"{self.vision_width} and {self.vision_heads}"
@@ -86,6 +96,12 @@ class SmallConfig:
         )
 
 
+SMALL_SIZES = SmallConfig(
+    layers=2, ffn=256, tower="conv", vision_width=64, vision_layers=2, history_pool=4, alike=True
+)
+"""Sizes of navigator-s in the recipes: what one core can train."""
+
+
 def small_processor(config: SmallConfig) -> Processor:
     """Make the processor of a small model: the same for the same version of the grammar."""
     return Processor(make_tokenizer(), config.images, SMALL_TEMPLATE)
@@ -99,8 +115,10 @@ def small_model(config: SmallConfig, processor: Processor, *, seed: int = 0) -> 
     settings = config_class(config.family)(**_settings(config, processor))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = causal_class(config.family)(settings)
+        model = seeing_class(config.family)(settings)
         _spread(model)
+        if config.alike:
+            _align(model, config)
     table = torch.from_numpy(word_vectors(token_texts(processor.tokenizer), config.width))
     with torch.no_grad():
         words: Tensor = model.get_input_embeddings().weight
@@ -112,9 +130,35 @@ def small_model(config: SmallConfig, processor: Processor, *, seed: int = 0) -> 
 def _spread(model: nn.Module) -> None:
     """Draw weights with a variance of one over their inputs: 0.02 is for much wider layers."""
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv3d):
+        if isinstance(module, nn.Linear | nn.Conv3d | nn.Conv2d):
             inputs = module.weight[0].numel()
             nn.init.normal_(module.weight, std=inputs**-0.5)
+
+
+def _align(model: nn.Module, config: SmallConfig) -> None:
+    """Mix the first key head into the queries that ask it (as in "mimetic" initialisation).
+
+    (Trockman and Kolter, arXiv 2305.09828: query-key products near a multiple of the identity.)
+    """
+    size, shared = config.width // config.heads, config.heads // config.kv_heads
+    with torch.no_grad():
+        for module in model.modules():
+            query, key = getattr(module, "q_proj", None), getattr(module, "k_proj", None)
+            if not isinstance(query, nn.Linear) or not isinstance(key, nn.Linear):
+                continue
+            for head in range(shared):
+                rows = slice(head * size, (head + 1) * size)
+                query.weight[rows] = (query.weight[rows] + key.weight[:size]) * 0.5**0.5
+
+
+def _eyes(config: SmallConfig) -> dict[str, int]:
+    return {
+        "patch": config.patch,
+        "merge": config.merge,
+        "width": config.vision_width,
+        "depth": config.vision_layers,
+        "out": config.width,
+    }
 
 
 def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
@@ -148,6 +192,9 @@ def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
         "temporal_patch_size": 1,
         "out_hidden_size": config.width,
     }
+    if config.tower == "conv":
+        # What transformers makes first is put away at once: as little of it as there can be.
+        vision |= {"eyes": _eyes(config), "depth": 1, "hidden_size": 4 * config.vision_heads}
     if newer:
         places = (config.side // config.patch) ** 2
         vision |= {"num_position_embeddings": places, "deepstack_visual_indexes": []}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -83,6 +84,30 @@ class SeenFrames:
         """Return features float32 [k, T, D] of frames."""
         rows = np.zeros_like(numbers) if self.blind else numbers
         return {"features": torch.from_numpy(self._features[rows].astype(np.float32))}
+
+
+class JoinedImages:
+    """The images of several stores, numbered through (`data.ego.joined`)."""
+
+    def __init__(self, parts: Sequence[Images], starts: Ints) -> None:
+        self.parts, self.starts, self.size = tuple(parts), starts, parts[0].size
+
+    def take(self, numbers: Ints) -> dict[str, Any]:
+        """Return `frames` or `features` of frames."""
+        which = np.searchsorted(self.starts, numbers, "right") - 1
+        out: dict[str, Any] = {}
+        for part in np.unique(which).tolist():
+            rows = np.flatnonzero(which == part)
+            for name, values in self.parts[part].take(numbers[rows] - self.starts[part]).items():
+                if name not in out:
+                    shape = (len(numbers), *values.shape[1:])
+                    out[name] = (
+                        values.new_empty(shape)
+                        if isinstance(values, Tensor)
+                        else np.empty(shape, values.dtype)
+                    )
+                out[name][rows] = values
+        return out
 
 
 def _key(navigator: VlmNavigator, store: EgoStore) -> dict[str, Any]:

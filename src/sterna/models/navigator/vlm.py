@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sterna.errors import InputError
+from sterna.models.navigator.eyes import Eyes
 from sterna.models.navigator.pixels import Frames, Grid, patch_grid, patches
 from sterna.models.navigator.processor import IGNORED, Encoded, Processor
 from sterna.models.navigator.prompts import Asked, Wording
@@ -120,6 +121,9 @@ class VlmNavigator(nn.Module):
 
     def _seen(self, frames: Frames, grid: Grid) -> Tensor:
         pixels = patches(frames, self.processor.images).to(self.device)
+        if isinstance(self.tower, Eyes):
+            seen: Tensor = self.tower(pixels, grid)
+            return seen
         sizes = torch.tensor([[1, *grid]] * len(frames), device=self.device)
         out = self.core.model.get_image_features(pixels.flatten(0, 1), image_grid_thw=sizes)
         layers = [out.pooler_output, *(getattr(out, "deepstack_features", None) or ())]

@@ -56,20 +56,21 @@ class Rays:
         return np.asarray(own | (t >= 1 - SLACK))
 
 
-def aims(marks: Landmarks) -> tuple[Floats, Ints]:
-    """Return points [P, 3] to look at, and the landmark [P] each belongs to.
+def aims(marks: Landmarks, only: int | None = None) -> tuple[Floats, Ints]:
+    """Return points [P, 3] to look at and the landmark [P] each belongs to; `only` one's if given.
 
     A thing has the middles of its boxes, one more at either end of long ones; a window or door five
     points of its opening, stairs five of the air over their ends.
     """
     points: list[Floats] = []
     owner: list[int] = []
-    for thing in marks.house.things:
+    for thing in marks.house.things if only is None else marks.house.things[only : only + 1]:
         b = marks.house.boxes[thing.first : thing.last].astype(np.float64).round(3)
         own = [_spread(box) for box in b]
         points += own
         owner += [thing.id] * sum(map(len, own))
-    for row in range(marks.windows.start, len(marks)):
+    others = range(marks.windows.start, len(marks))
+    for row in others if only is None else [only] if only in others else []:
         (x0, y0, x1, y1), (z0, z1) = marks.rects[row], marks.heights[row]
         x, y, z = (x0 + x1) / 2, (y0 + y1) / 2, (z0 + z1) / 2
         inset = _inset(marks, row)
@@ -105,7 +106,7 @@ def seen_from(
     A quarter of the looked-at points must be in free sight, within 8 m on the floor plan. On a
     landing (storey -1) both storeys are looked at. `only` one landmark is looked for, if given.
     """
-    points, owner = aims(marks)
+    points, owner = aims(marks, only)
     near = gaps(eyes[:, :2], marks.rects) <= FAR
     near &= (marks.storey == storeys[:, None]) | (storeys[:, None] < 0)
     if only is not None:
