@@ -16,7 +16,7 @@ from sterna.errors import InputError
 from sterna.recipes.config import DataConfig, EvalConfig, TrainConfig
 from sterna.recipes.houses import house_teacher
 from sterna.recipes.r2r import text_teacher, toy_teacher
-from sterna.recipes.sft import WalksConfig
+from sterna.recipes.sftconfig import WalksConfig
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig

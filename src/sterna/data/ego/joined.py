@@ -29,6 +29,7 @@ class JoinedStore:
         self.stores, self.folder = tuple(stores), first.folder
         self.n_max = min(store.n_max for store in stores)
         counts = [store.frame_count for store in stores]
+        self.frame_count = sum(counts)
         self.starts = np.cumsum([0, *counts[:-1]])
         self.episodes: list[EgoEpisode] = [
             replace(episode, first=episode.first + start)
