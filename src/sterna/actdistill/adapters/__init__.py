@@ -1,0 +1,1 @@
+"""Stacks of the models that ActDistill knows; each file registers one kind (`stack.register`)."""
