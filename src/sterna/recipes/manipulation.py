@@ -177,9 +177,7 @@ def observations(
 
 
 @torch.no_grad()
-def time_decisions(
-    predict: Predict, batches: Sequence[VlaBatch], *, repeats: int = 200
-) -> Timing:
+def time_decisions(predict: Predict, batches: Sequence[VlaBatch], *, repeats: int = 200) -> Timing:
     """Time decisions at batch 1, after as many for warming up as there are observations."""
     for batch in batches:
         predict(batch)
@@ -250,6 +248,4 @@ def score_policy(
 
     flops = Flops(total=count_flops(policy, batches), backbone=count_flops(layers, batches))
     timing = time_decisions(policy, batches)
-    return write_result(
-        out, rows, protocol=protocol, settings=settings, flops=flops, timing=timing
-    )
+    return write_result(out, rows, protocol=protocol, settings=settings, flops=flops, timing=timing)

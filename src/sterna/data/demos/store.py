@@ -113,9 +113,7 @@ class DemoStore:
             stored = [EpisodeRow(**row) for row in read_json(self._path(name, EPISODES))["rows"]]
             rows.append(stored)
             task.append(np.full(entry["frames"], number))
-            held.extend(
-                np.full(row.frames, place % 20 < 2) for place, row in enumerate(stored)
-            )
+            held.extend(np.full(row.frames, place % 20 < 2) for place, row in enumerate(stored))
         self.episodes = tuple(tuple(part) for part in rows)
         self.task = np.concatenate(task)
         self.held_out = np.concatenate(held)
