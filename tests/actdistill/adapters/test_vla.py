@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.stack import act, everything, gated, stack_of, static
 from sterna.errors import InputError
 from sterna.models.vla import Vla, VlaBatch, VlaConfig
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 CONFIG = VlaConfig(
     words=("open", "the", "door"), image_size=48, depth=4, width=32, heads=2, ffn=64, chunk=3
