@@ -99,6 +99,20 @@ def test_cameras_look_where_they_are_told(task: MetaworldTask) -> None:
     assert np.array_equal(images[0], task.images()[0])
 
 
+def test_what_is_not_drawn_is_not_seen(task: MetaworldTask) -> None:
+    """Parts that the overhead camera never sees are left out; drawn, they change no pixel."""
+    whole = MetaworldTask(
+        "handle-press", replace(METAWORLD_10, name="two", cameras=(Camera(),) * 2)
+    )
+    for steps in (0, 30):
+        for one in (task, whole):
+            one.reset(3)
+            for _ in range(steps):
+                one.step(one.expert_action())
+        assert np.array_equal(task.images()[0], whole.images()[0])
+    whole.close()
+
+
 def test_actions_that_are_no_numbers_are_refused(task: MetaworldTask) -> None:
     with pytest.raises(InputError, match="not finite"):
         task.step(np.array([np.nan, 0, 0, 0]))
