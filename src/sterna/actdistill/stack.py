@@ -166,6 +166,21 @@ class Stack(nn.Module, ABC):
     def pruned(self, keep: Sequence[int]) -> Stack:
         """Return a physically smaller copy that holds the units `keep` alone, in their order."""
 
+    @abstractmethod
+    def layers(self, unit: int) -> Sequence[nn.Module]:
+        """Return the modules that a unit is made of (what is tuned, and what pruning removes)."""
+
+    def towers(self) -> Sequence[nn.Module]:
+        """Return the modules that a student never tunes (vision)."""
+        return ()
+
+    def owners(self, batch: Any, phase: int) -> Tensor | None:
+        """Return which sample of the batch each row of a phase belongs to, int64 [R].
+
+        Rows of a sample are in a fixed order. None: one row a sample.
+        """
+        return None
+
     @property
     def phases(self) -> int:
         """Number of phases."""
@@ -183,6 +198,10 @@ class Stack(nn.Module, ABC):
 
 Decide = Callable[[int, RouterInput], Tensor]
 """Takes (phase, what the router sees), returns gates [R, U] of the phase's units in [0, 1]."""
+
+
+Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Takes (h [R, ...], f(h) [R, ...], gates [R]) and returns what goes on."""
 
 
 def everything(stack: Stack) -> Decide:
@@ -236,13 +255,15 @@ def gated(
     skip: bool,
     keep: bool = False,
     costs: bool = False,
+    mix: Mix | None = None,
 ) -> Passed:
     """Pass a prepared state through the units as the gates say.
 
     With `skip` gates must be 0 or 1, and a row that a unit is closed for is not computed (a unit
     closed for all rows does not run at all). Without, every unit runs on all rows and its output
     is blended in by h + g (f(h) - h), exact at 0 and 1, so that gates receive gradients. `keep`
-    keeps the tokens behind each unit, `costs` what each would cost.
+    keeps the tokens behind each unit, `costs` what each would cost. `mix` replaces the formula
+    (`shrink` is the released one).
     """
     done = Passed(state)
     for phase in range(stack.phases):
@@ -252,17 +273,19 @@ def gated(
         for place, unit in enumerate(units):
             if costs:
                 done.costs.append(stack.cost(unit, done.state))
-            advance = _skipping if skip else _blending
-            done.state = advance(stack, unit, done.state, gates[:, place])
+            if skip:
+                done.state = _skipping(stack, unit, done.state, gates[:, place])
+            else:
+                done.state = _blending(stack, unit, done.state, gates[:, place], mix or blend)
             if keep:
                 done.tokens[unit] = stack.tokens(unit, done.state)
     return done
 
 
-def _blending(stack: Stack, unit: int, state: State, gate: Tensor) -> State:
+def _blending(stack: Stack, unit: int, state: State, gate: Tensor, mix: Mix) -> State:
     before, ran = stack.read(unit, state), stack.run(unit, state)
     after = stack.read(unit, ran)
-    mixed = tuple(blend(a, b, gate) for a, b in zip(before, after, strict=True))
+    mixed = tuple(mix(a, b, gate) for a, b in zip(before, after, strict=True))
     return stack.write(unit, ran, mixed)
 
 
@@ -272,11 +295,16 @@ def blend(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
     return torch.lerp(before, after, weight.expand_as(after))
 
 
+def shrink(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
+    """Return g f(h), as the released code trains (its whole stream shrinks by every gate)."""
+    return after * gate.to(after.dtype).view(-1, *[1] * (after.ndim - 1))
+
+
 def _skipping(stack: Stack, unit: int, state: State, gate: Tensor) -> State:
     rows = (gate > 0.5).nonzero().squeeze(1)
     if not len(rows):
         return state
-    if len(rows) == len(gate):
+    if len(rows) == len(gate):  # not by index, so that no bit changes
         return stack.run(unit, state)
     part = stack.run(unit, stack.select(unit, state, rows))
     whole, some = stack.read(unit, state), stack.read(unit, part)
@@ -308,7 +336,7 @@ _FACTORIES: list[tuple[Callable[[Any], bool], Factory]] = []
 
 NEEDS = (
     "a subclass of actdistill.stack.Stack with prepare, router_input, run, read, write, select, "
-    "tokens, finish, loss, act, truth, cost and pruned, made known by "
+    "tokens, finish, loss, act, truth, cost, layers and pruned, made known by "
     "register(predicate, factory)"
 )
 """What an adapter needs."""

@@ -9,7 +9,7 @@ slots, M map nodes, F view feature width, D width, H heads, E = D / H.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -175,24 +175,65 @@ class DUET(nn.Module):
         bias = key_bias(seen), self.global_encoder.bias(node_mask, node_distances)
         encoders = self.local_encoder.encoder, self.global_encoder.encoder
         here, there = candidate_nodes.shape[1] + 1, node_mask & ~node_visited
-        local_details = global_details = ((), ())
-        if decide and not details:
-            keep = _decisive(seen, candidate_nodes, object_mask)
-            kept, open_ = Ragged(keep), Ragged(there)
-            spots = encoders[0].kept(x, bias[0], text.local, text.bias, seen, keep)
-            places = encoders[1].kept(y, bias[1], text.global_, text.bias, node_mask, there)
-            stops = places[open_.firsts()], spots[kept.firsts()]
-            slots = kept.place(self.local_sap_head(spots))[:, :here]
-            node_logits = open_.place(self.global_sap_head(places))
-            local, nodes = kept.place(spots), open_.place(places)
-        else:
+        if not decide or details:
             local, *local_details = encoders[0](x, bias[0], text.local, text.bias, details=details)
             nodes, *global_details = encoders[1](
                 y, bias[1], text.global_, text.bias, details=details
             )
-            stops = nodes[:, 0], local[:, 0]
-            slots = self.local_sap_head(local[:, :here])
-            node_logits = self.global_sap_head(nodes)
+            return replace(
+                self.score(local, nodes, candidate_nodes, node_mask, node_visited, object_mask),
+                global_scores=global_details[0],
+                global_hidden=global_details[1],
+                local_scores=local_details[0],
+                local_hidden=local_details[1],
+            )
+        keep = _decisive(seen, candidate_nodes, object_mask)
+        kept, open_ = Ragged(keep), Ragged(there)
+        spots = encoders[0].kept(x, bias[0], text.local, text.bias, seen, keep)
+        places = encoders[1].kept(y, bias[1], text.global_, text.bias, node_mask, there)
+        return self._output(
+            stops=(places[open_.firsts()], spots[kept.firsts()]),
+            slots=kept.place(self.local_sap_head(spots))[:, :here],
+            node_logits=open_.place(self.global_sap_head(places)),
+            embeds=(kept.place(spots), open_.place(places)),
+            maps=(candidate_nodes, there, node_visited),
+            object_mask=object_mask,
+        )
+
+    def score(
+        self,
+        local: Tensor,
+        nodes: Tensor,
+        candidate_nodes: Tensor,
+        node_mask: Tensor,
+        node_visited: Tensor,
+        object_mask: Tensor | None = None,
+    ) -> NavigationOutput:
+        """Score STOP and every map node from the outputs of both encoders.
+
+        `local` [R, 1 + V, D] and `nodes` [R, 1 + M, D]; the others as in `navigate`.
+        """
+        here = candidate_nodes.shape[1] + 1
+        return self._output(
+            stops=(nodes[:, 0], local[:, 0]),
+            slots=self.local_sap_head(local[:, :here]),
+            node_logits=self.global_sap_head(nodes),
+            embeds=(local, nodes),
+            maps=(candidate_nodes, node_mask & ~node_visited, node_visited),
+            object_mask=object_mask,
+        )
+
+    def _output(
+        self,
+        stops: tuple[Tensor, Tensor],
+        slots: Tensor,
+        node_logits: Tensor,
+        embeds: tuple[Tensor, Tensor],
+        maps: tuple[Tensor, Tensor, Tensor],
+        object_mask: Tensor | None,
+    ) -> NavigationOutput:
+        """Weigh and join the scores of both scales; `maps` are candidates, open and visited."""
+        (local, nodes), (candidate_nodes, there, node_visited) = embeds, maps
         weight = self.sap_fuse_linear(torch.cat(stops, -1)).sigmoid()[:, None]
         node_logits = (node_logits * weight).masked_fill(~there, NEVER)
         slots = slots * (1 - weight)
@@ -204,10 +245,6 @@ class DUET(nn.Module):
             node_embeds=nodes,
             local_embeds=local,
             object_logits=self._object_logits(local, object_mask),
-            global_scores=global_details[0],
-            global_hidden=global_details[1],
-            local_scores=local_details[0],
-            local_hidden=local_details[1],
         )
 
     def read_with_vision(

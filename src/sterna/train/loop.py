@@ -162,12 +162,16 @@ class Runner(ABC):
         task.to(self.accelerator.device)
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         self.shown = self._batches(episodes, loop.batch_size, 0)
-        self.optimizer = make_optimizer(task, optimizer)
+        self.optimizer = self._make_optimizer(task)
         self.progress, self.memory = Progress(), self._new_memory()
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
             self._restore(episodes)
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
+
+    def _make_optimizer(self, task: nn.Module) -> torch.optim.AdamW:
+        """Return the optimiser of what may be trained."""
+        return make_optimizer(task, self.options)
 
     def _new_memory(self) -> Memory:
         """Return what a training state keeps of recorded batches."""
