@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -275,6 +276,19 @@ class Vla(nn.Module):
         for layer in self.layers:
             tokens = layer(tokens, self.bias)
         return self.head(self.finish(tokens))
+
+    def save_pretrained(self, folder: str | Path, *, notes: str = "") -> Path:
+        """Write weights, sizes, a probe and a card; see `vla_folder.save_pretrained`."""
+        from sterna.models import vla_folder  # it builds models, so it imports this module
+
+        return vla_folder.save_pretrained(self, folder, notes=notes)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, check: bool = True) -> Vla:
+        """Load what `save_pretrained` wrote, strictly, in eval mode; raises `InputError`."""
+        from sterna.models import vla_folder
+
+        return vla_folder.from_pretrained(folder, check=check)
 
 
 def chunk_loss(predicted: Tensor, actions: Tensor) -> Tensor:

@@ -91,6 +91,26 @@ class Samples:
         )
 
 
+class Frames:
+    """Some frames as samples with ids; pictures are shifted by draws from torch's generator."""
+
+    def __init__(self, samples: Samples, frames: NDArray[np.int64], *, shift: int = 0) -> None:
+        self.samples, self.frames, self.shift = samples, frames, shift
+        self.ids = [f"frame-{frame}" for frame in frames]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def batch(self, index: Sequence[int]) -> VlaBatch:
+        """Return samples as a batch, in this order."""
+        frames = self.frames[np.asarray(index, np.int64)]
+        if not self.shift:
+            return self.samples.batch(frames)
+        seed = int(torch.randint(1 << 62, ()))
+        rng = np.random.default_rng(seed)
+        return self.samples.batch(frames, shift=self.shift, rng=rng)
+
+
 def shifted(images: NDArray[np.uint8], by: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Shift pictures [B, K, S, S, 3] by rows and columns [B, 2], repeating the edge."""
     size = images.shape[2]
