@@ -164,13 +164,16 @@ class Sentence(nn.Module):
         super().__init__()
         self.word_embeddings = nn.Embedding(len(config.words) + 2, config.width)
         self.place_embeddings = nn.Embedding(config.max_words, config.width)
-        self.queries = nn.Parameter(torch.randn(config.sentence_tokens, config.width) * 0.1)
+        self.query_embeddings = nn.Embedding(config.sentence_tokens, config.width)
+        self.query_embeddings.weight.data.mul_(0.1)
 
     def forward(self, words: Tensor) -> Tensor:
         """Map word numbers [B, W] to tokens [B, sentence_tokens, D]."""
         places = torch.arange(words.shape[1], device=words.device)
         x = self.word_embeddings(words) + self.place_embeddings(places)
-        scores = torch.matmul(x, self.queries.t()).masked_fill((words == PAD)[..., None], MASKED)
+        scores = torch.matmul(x, self.query_embeddings.weight.t()).masked_fill(
+            (words == PAD)[..., None], MASKED
+        )
         mixed: Tensor = torch.matmul(scores.softmax(1).transpose(1, 2), x)
         return mixed
 
@@ -217,7 +220,8 @@ class Vla(nn.Module):
             nn.Linear(config.proprio, width), nn.GELU(), nn.Linear(width, width)
         )
         self.query = nn.Parameter(torch.randn(width) * 0.02)
-        self.position_embeddings = nn.Parameter(torch.randn(config.tokens, width) * 0.02)
+        self.position_embeddings = nn.Embedding(config.tokens, width)
+        self.position_embeddings.weight.data.mul_(0.02)
         self.layers = nn.ModuleList([Layer(config) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(width)
         self.act_head = nn.Linear(width, config.chunk * config.action)
@@ -257,7 +261,7 @@ class Vla(nn.Module):
             ],
             1,
         )
-        return tokens + self.position_embeddings
+        return tokens + self.position_embeddings.weight
 
     def finish(self, tokens: Tensor) -> Tensor:
         """Return what the head reads, [B, D]."""

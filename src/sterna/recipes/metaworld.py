@@ -123,7 +123,8 @@ def vla_s() -> CloningRun:
             select_by="last",
         ),
         optimizer=OptimizerConfig(
-            learning_rate=1e-3,
+            kind="muon",
+            learning_rate=2e-3,
             schedule="cosine",
             final_rate=0.0,
             betas=(0.9, 0.98),
