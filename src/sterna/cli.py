@@ -19,6 +19,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
   grpo         improve a trained navigator by rewards: of its walks, or of its answers (VLN-R1)
+  actdistill probe | distill | calibrate | eval
+               let a trained policy run only the layers that an action needs (ActDistill)
   eval         walk a split with a saved policy and score it
   eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
   habitat serve  the script that runs inside Habitat's environment, or houses in its place
@@ -49,6 +51,11 @@ COMMANDS = {
     "distill": "training:distil",
     "sft": "finetuning:sft",
     "grpo": "practice:grpo",
+    "actdistill probe": "actdistill:probe",
+    "actdistill distill": "actdistill:distill",
+    "actdistill distil": "actdistill:distill",
+    "actdistill calibrate": "actdistill:calibrate",
+    "actdistill eval": "actdistill:evaluate",
     "eval": "scoring:evaluate",
     "habitat serve": "continuous:habitat",
     "export": "edge:export",

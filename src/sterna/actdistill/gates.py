@@ -135,24 +135,35 @@ def fill(order: Sequence[int], costs: Costs, rho: float) -> tuple[int, ...]:
     return tuple(sorted(kept))
 
 
-def first_units(stack: Stack, costs: Costs, rho: float) -> tuple[int, ...]:
-    """Return the first units of every stream, as deep as the budget goes (fixed truncation)."""
-    kept: tuple[int, ...] = ()
-    streams = {unit.stream for unit in stack.units}
-    places = {
-        n: sum(u.stream == stack.units[n].stream for u in stack.units[:n])
-        for n in range(len(stack.units))
-    }
-    lengths = {s: sum(u.stream == s for u in stack.units) for s in streams}
-    order = sorted(places, key=lambda n: (places[n] / lengths[stack.units[n].stream], n))
-    kept = fill(order, costs, rho)
-    return kept
+def reach(order: Sequence[int], costs: Costs, share: float) -> tuple[int, ...]:
+    """Return the first units of an order that together cost at least `share` of all costs.
+
+    Fixed units come first. For baselines: one is never given less than what it is compared with
+    (a thousandth is let pass).
+    """
+    kept = [n for n, always in enumerate(costs.fixed) if always]
+    for unit in order:
+        if costs.share(kept) >= share - 1e-3:
+            break
+        if unit not in kept:
+            kept.append(unit)
+    return tuple(sorted(kept))
 
 
-def random_units(costs: Costs, rho: float, seed: int) -> tuple[int, ...]:
-    """Return units chosen at random until the budget is used up."""
-    order = np.random.default_rng([seed, 77]).permutation(len(costs.each)).tolist()
-    return fill(order, costs, rho)
+def first_order(stack: Stack) -> list[int]:
+    """Return units from shallow to deep, all streams side by side (fixed truncation)."""
+    streams = [unit.stream for unit in stack.units]
+
+    def depth(unit: int) -> tuple[float, int]:
+        return streams[:unit].count(streams[unit]) / streams.count(streams[unit]), unit
+
+    return sorted(range(len(streams)), key=depth)
+
+
+def random_order(costs: Costs, seed: int) -> list[int]:
+    """Return units in an order drawn from a seed."""
+    order: list[int] = np.random.default_rng([seed, 77]).permutation(len(costs.each)).tolist()
+    return order
 
 
 @torch.no_grad()
@@ -176,33 +187,21 @@ def cosine_importance(stack: Stack, batches: Iterable[object]) -> list[float]:
     return [total / max(1, count) for total, count in zip(sums, counts, strict=True)]
 
 
-def cosine_units(importance: Sequence[float], costs: Costs, rho: float) -> tuple[int, ...]:
-    """Return the units that change their input most, within the budget."""
-    order = sorted(range(len(importance)), key=lambda n: -importance[n])
-    return fill(order, costs, rho)
+def greedy_path(score: Callable[[tuple[int, ...]], float], costs: Costs) -> list[int]:
+    """Return units from the last removed to the first, when the least missed goes each time.
 
-
-def greedy_units(
-    score: Callable[[tuple[int, ...]], float], costs: Costs, rhos: Sequence[float]
-) -> dict[float, tuple[int, ...]]:
-    """Remove the unit whose loss is least, again and again; return what is kept at each budget.
-
-    `score(keep)` is the loss on held-out samples. One removal path serves all budgets.
+    `score(keep)` is the loss on held-out samples. Fixed units stay, in front.
     """
     kept = tuple(range(len(costs.each)))
-    found: dict[float, tuple[int, ...]] = {}
-    for rho in sorted(rhos, reverse=True):
-        fill((), costs, rho)
-        while costs.share(kept) > rho + 1e-9:
-            options = [n for n in kept if not costs.fixed[n]]
-            trials = {n: score(tuple(m for m in kept if m != n)) for n in options}
-            gone = min(trials, key=lambda n: (trials[n], n))
-            kept = tuple(m for m in kept if m != gone)
-        found[rho] = kept
-    return found
+    gone: list[int] = []
+    while len(kept) > sum(costs.fixed):
+        options = [n for n in kept if not costs.fixed[n]]
+        trials = {n: score(tuple(m for m in kept if m != n)) for n in options}
+        gone.append(min(trials, key=lambda n: (trials[n], n)))
+        kept = tuple(m for m in kept if m != gone[-1])
+    return [*kept, *reversed(gone)]
 
 
-@torch.no_grad()
 def held_out_loss(stack: Stack, batches: Sequence[object]) -> Callable[[tuple[int, ...]], float]:
     """Return a function from kept units to the model's own loss on some batches."""
 

@@ -104,7 +104,7 @@ class Router(nn.Module):
         super().__init__()
         self.config = config
         self.phases = nn.ModuleList(
-            PhaseRouter(stack.width, stack.recent, len(stack.of_phase(phase)), config)
+            PhaseRouter(stack.seen_width, stack.recent, len(stack.of_phase(phase)), config)
             for phase in range(stack.phases)
         )
         self.fixed = [

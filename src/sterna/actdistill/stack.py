@@ -174,12 +174,21 @@ class Stack(nn.Module, ABC):
         """Return the modules that a student never tunes (vision)."""
         return ()
 
+    def question(self, batch: Any) -> Any:
+        """Return a batch as `act` prepares it: without its answers, where it holds them."""
+        return batch
+
     def owners(self, batch: Any, phase: int) -> Tensor | None:
         """Return which sample of the batch each row of a phase belongs to, int64 [R].
 
         Rows of a sample are in a fixed order. None: one row a sample.
         """
         return None
+
+    @property
+    def seen_width(self) -> int:
+        """Width of the tokens that the router sees, where it is not `width`."""
+        return self.width
 
     @property
     def phases(self) -> int:
@@ -202,6 +211,10 @@ Decide = Callable[[int, RouterInput], Tensor]
 
 Mix = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Takes (h [R, ...], f(h) [R, ...], gates [R]) and returns what goes on."""
+
+
+Meter = Callable[[int, float], None]
+"""Takes (unit, FLOPs) of a unit that is about to run."""
 
 
 def everything(stack: Stack) -> Decide:
@@ -256,6 +269,8 @@ def gated(
     keep: bool = False,
     costs: bool = False,
     mix: Mix | None = None,
+    phases: Sequence[int] | None = None,
+    meter: Meter | None = None,
 ) -> Passed:
     """Pass a prepared state through the units as the gates say.
 
@@ -263,10 +278,11 @@ def gated(
     closed for all rows does not run at all). Without, every unit runs on all rows and its output
     is blended in by h + g (f(h) - h), exact at 0 and 1, so that gates receive gradients. `keep`
     keeps the tokens behind each unit, `costs` what each would cost. `mix` replaces the formula
-    (`shrink` is the released one).
+    (`shrink` is the released one). `phases` passes through some phases alone, for policies whose
+    phases come at different times. With `skip`, `meter` is told what each unit cost that ran.
     """
     done = Passed(state)
-    for phase in range(stack.phases):
+    for phase in range(stack.phases) if phases is None else phases:
         units = stack.of_phase(phase)
         gates = decide(phase, stack.router_input(done.state, phase))
         done.gates.append(gates)
@@ -274,7 +290,7 @@ def gated(
             if costs:
                 done.costs.append(stack.cost(unit, done.state))
             if skip:
-                done.state = _skipping(stack, unit, done.state, gates[:, place])
+                done.state = _skipping(stack, unit, done.state, gates[:, place], meter)
             else:
                 done.state = _blending(stack, unit, done.state, gates[:, place], mix or blend)
             if keep:
@@ -300,14 +316,18 @@ def shrink(before: Tensor, after: Tensor, gate: Tensor) -> Tensor:
     return after * gate.to(after.dtype).view(-1, *[1] * (after.ndim - 1))
 
 
-def _skipping(stack: Stack, unit: int, state: State, gate: Tensor) -> State:
+def _skipping(stack: Stack, unit: int, state: State, gate: Tensor, meter: Meter | None) -> State:
     rows = (gate > 0.5).nonzero().squeeze(1)
     if not len(rows):
         return state
-    if len(rows) == len(gate):  # not by index, so that no bit changes
-        return stack.run(unit, state)
-    part = stack.run(unit, stack.select(unit, state, rows))
-    whole, some = stack.read(unit, state), stack.read(unit, part)
+    # All rows are not picked by index, so that no bit changes.
+    part = state if len(rows) == len(gate) else stack.select(unit, state, rows)
+    if meter is not None:
+        meter(unit, stack.cost(unit, part))
+    ran = stack.run(unit, part)
+    if part is state:
+        return ran
+    whole, some = stack.read(unit, state), stack.read(unit, ran)
     values = tuple(x.index_copy(0, rows, y) for x, y in zip(whole, some, strict=True))
     return stack.write(unit, state, values)
 
@@ -326,7 +346,8 @@ def act(stack: Stack, batch: Any, decide: Decide) -> tuple[Tensor, list[Tensor]]
         return held[phase]
 
     actions = stack.act(
-        stack.prepare(batch), lambda state: gated(stack, state, once, skip=True).state
+        stack.prepare(stack.question(batch)),
+        lambda state: gated(stack, state, once, skip=True).state,
     )
     return actions, [held[phase] for phase in sorted(held)]
 

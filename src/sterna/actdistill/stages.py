@@ -20,7 +20,9 @@ from sterna.train.schedule import Batches, OptimizerConfig
 class Samples(Protocol):
     """What a policy learns from: samples with ids, put into batches that its stack reads."""
 
-    ids: Sequence[str]
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids of all samples, each once."""
 
     def __len__(self) -> int:
         """Return the number of samples."""

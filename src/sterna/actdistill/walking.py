@@ -1,0 +1,154 @@
+"""Routed DUET policies: samples to learn from, and an agent that walks with its gates.
+
+Legend: B episodes, R rows (decisions), U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sterna.actdistill.adapters.duet import DuetBatch, DuetStack, DuetState
+from sterna.actdistill.stack import Decide, Passed, gated
+from sterna.data.episodes import Episode
+from sterna.envs.graph_env import Panoramas
+from sterna.models.agent import Agent
+from sterna.models.duet import NavigationOutput
+from sterna.models.text import TextMemory
+from sterna.models.topomap import MapRows, TopoMap
+from sterna.models.walk import sample_with
+from sterna.train.imitation import ImitationConfig, joined, record
+from sterna.train.schedule import uniform_draws
+from sterna.world.geometry import Ints
+
+_WALKS = 6000
+"""Stream of the draws of recorded walks."""
+
+
+class WalkSamples:
+    """Recorded walks, one sample each: annotated paths, and walks of a policy with expert labels.
+
+    Everything is recorded once, so that a sample is the same whenever it is met.
+    """
+
+    def __init__(self, panoramas: Panoramas) -> None:
+        """Begin empty, in a world."""
+        self.panoramas, self.table = panoramas, torch.from_numpy(panoramas.features)
+        self.ids: list[str] = []
+        self._episodes: list[Episode] = []
+        self._rows: list[MapRows] = []
+        self._labels: list[Ints] = []
+
+    def __len__(self) -> int:
+        """Return the number of walks."""
+        return len(self.ids)
+
+    def add_paths(self, episodes: Sequence[Episode], config: ImitationConfig) -> None:
+        """Add the demonstrations of episodes."""
+        rows, labels, _ = record(self.panoramas, episodes, None, config=config)
+        self._add(episodes, rows, labels, "path")
+
+    def add_walks(
+        self,
+        stack: DuetStack,
+        episodes: Sequence[Episode],
+        config: ImitationConfig,
+        *,
+        seed: int = 0,
+        number: int = 0,
+    ) -> None:
+        """Add walks that a policy draws, labelled by the expert."""
+        draws = uniform_draws(seed, _WALKS + number, 0, (config.max_steps, len(episodes)))
+
+        def drawn(rows: MapRows, logits: np.ndarray) -> Ints:
+            picked: Ints = sample_with(lambda n: draws[int(rows.step[0]), rows.agent])(rows, logits)
+            return picked
+
+        stack.eval()
+        with torch.no_grad():
+            agent = Agent(stack.model, self.panoramas, cache=True)
+            rows, labels, _ = record(self.panoramas, episodes, drawn, agent=agent, config=config)
+        self._add(episodes, rows, labels, f"walk {number}")
+
+    def _add(self, episodes: Sequence[Episode], rows: MapRows, labels: Ints, name: str) -> None:
+        for number, episode in enumerate(episodes):
+            mine = np.flatnonzero(rows.agent == number)
+            chosen = rows.select(mine)
+            alone = MapRows(**(vars(chosen) | {"agent": np.zeros(len(mine), np.int64)}))
+            self.ids.append(f"{episode.instr_id} {name}")
+            self._episodes.append(episode)
+            self._rows.append(alone)
+            self._labels.append(labels[mine])
+
+    def batch(self, index: Sequence[int]) -> DuetBatch:
+        """Return walks as a batch; its loss is the mean over walks of the sum over decisions."""
+        parts = [(self._rows[i], self._labels[i], 1.0 / len(index), 1) for i in index]
+        recorded = joined(tuple(self._episodes[i] for i in index), parts)
+        return DuetBatch(recorded, self.panoramas, self.table)
+
+
+class RoutedAgent(Agent):
+    """An `Agent` whose blocks run as the gates say: words once an episode, the rest each decision.
+
+    `open_` [U] counts how often each unit was open, `asked` [U] how often it could have been;
+    `spent` [U] are the FLOPs of what ran, `full` [U] what they were with every gate open.
+    """
+
+    def __init__(
+        self, stack: DuetStack, panoramas: Panoramas, decide: Decide, *, cache: bool = True
+    ) -> None:
+        """Wrap a stack in eval mode."""
+        super().__init__(stack.model, panoramas, cache=cache)
+        self.stack, self.decide = stack, decide
+        self.open_ = np.zeros(len(stack.units))
+        self.asked = np.zeros(len(stack.units))
+        self.spent, self.full = np.zeros(len(stack.units)), np.zeros(len(stack.units))
+        self._begun = False
+
+    def reset(
+        self, episodes: Sequence[Episode], topomap: TopoMap, text: TextMemory | None = None
+    ) -> None:
+        """Read the instructions with the language blocks that their gates keep."""
+        self._begun = False
+        with torch.no_grad():
+            passed = self._pass(self.stack.reading(episodes), 0)
+        self._words: DuetState = passed.state
+        empty = TextMemory(self._words.words, self._words.word_mask, (), ())
+        super().reset(episodes, topomap, empty)
+
+    def navigate(self, rows: MapRows) -> NavigationOutput:
+        """Run one decision of the walking agents; the full output of the model."""
+        seen = self._observe(rows)
+        agents = torch.from_numpy(rows.agent).to(self.device)
+        state = self.stack.deciding(self._words, agents, seen, rows)
+        output = self.stack.finish(self._pass(state, 1).state)
+        assert isinstance(output, NavigationOutput)
+        if output.object_logits is not None:
+            self.objects = self._best_objects(rows, output.object_logits)
+        return output
+
+    def _pass(self, state: DuetState, phase: int) -> Passed:
+        units = self.stack.of_phase(phase)
+        for unit in units:
+            # Keys and values of the words are made once an episode.
+            words = self._begun and unit not in state.memory
+            made = self.stack.memory_cost(state) if words else 0.0
+            self.full[unit] += self.stack.cost(unit, state) - made
+        self._begun = phase == 1
+
+        def meter(unit: int, cost: float) -> None:
+            self.spent[unit] += cost
+
+        passed = gated(self.stack, state, self.decide, skip=True, phases=(phase,), meter=meter)
+        (gates,) = passed.gates
+        self.open_[units] += _summed(gates)
+        self.asked[units] += len(gates)
+        return passed
+
+
+def _summed(gates: Tensor) -> np.ndarray:
+    total: np.ndarray = gates.double().sum(0).cpu().numpy()
+    return total

@@ -1,0 +1,1 @@
+"""Small vision-language-action models with the shape of published ones, built offline."""

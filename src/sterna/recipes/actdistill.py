@@ -1,0 +1,186 @@
+"""ActDistill: configurations and recipes; `routing` opens what they name, `routed` runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sterna.actdistill.distill import RouteConfig
+from sterna.actdistill.graph import GraphConfig
+from sterna.actdistill.losses import LossConfig
+from sterna.actdistill.router import RouterConfig
+from sterna.actdistill.tuning import Tune
+from sterna.errors import InputError
+from sterna.recipes.config import DataConfig, EvalConfig, TrainConfig
+from sterna.recipes.houses import house_teacher
+from sterna.recipes.r2r import text_teacher, toy_teacher
+from sterna.recipes.sft import WalksConfig
+from sterna.recipes.simulated import EvalConfig as HouseConfig
+from sterna.train.imitation import ImitationConfig
+from sterna.train.loop import LoopConfig
+from sterna.train.schedule import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActRun:
+    """Both stages for one teacher."""
+
+    teacher: Path | None = None
+    """The policy to make faster: a run (its `best` is meant) or a folder of weights."""
+    graph: GraphConfig = field(default_factory=GraphConfig)
+    """Graphs over tokens and layers; in training alone."""
+    probe: LoopConfig = field(default_factory=lambda: LoopConfig(select_by="last"))
+    """Stage 1."""
+    probe_optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    route: RouteConfig = field(default_factory=RouteConfig)
+    """Gates and their budget."""
+    losses: LossConfig = field(default_factory=LossConfig)
+    tune: Tune = "full"
+    """What of the student learns beside router and heads."""
+    rank: int = 8
+    """Rank of low-rank updates (tune lora)."""
+    smaller: tuple[int, ...] = ()
+    """Units of a physically smaller student, which begins as them and follows the teacher's mapped
+    blocks; empty: the teacher's own network, routed."""
+    frozen_heads: bool = False
+    """Keep the heads as the probe left them."""
+    live: bool = False
+    """Let the teacher run beside the student instead of reading targets from disk."""
+    router_rate: float = 10.0
+    """Factor on the learning rate for the router."""
+    head_rate: float = 10.0
+    """Factor on the learning rate for graph and action heads."""
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(select_by="last"))
+    """Stage 2."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check what depends on several parts."""
+        if self.smaller and self.route.gate != "fixed":
+            raise InputError(
+                "actdistill: a smaller student runs whole; set route.gate fixed, and route.keep to "
+                "all of its units"
+            )
+        if min(self.router_rate, self.head_rate) <= 0 or self.rank < 1:
+            raise InputError("actdistill: router_rate, head_rate and rank must be positive")
+
+    def need_teacher(self) -> Path:
+        """Return the teacher's folder; `InputError` if none was named."""
+        if self.teacher is None:
+            raise InputError(
+                "actdistill: no teacher; name its run, for example --teacher runs/teacher"
+            )
+        return self.teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuetAct(ActRun):
+    """A DUET, on recorded walks: annotated paths, and the teacher's own with expert labels."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    select: EvalConfig = field(default_factory=EvalConfig)
+    """Split that follows stage 2; also calibrates thresholds and orders the baselines."""
+    episodes: int | None = None
+    """Training episodes that are walked, evenly over all; None: all."""
+    walks: int = 1
+    """Walks of the teacher an episode, beside the annotated path."""
+    held_out: int = 64
+    """Episodes of the selection split that calibrate and order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NavigatorAct(ActRun):
+    """A vision-language navigator, on egocentric walks."""
+
+    walks: WalksConfig = field(default_factory=WalksConfig)
+    """Samples as the navigator was fine-tuned on; `held_out` calibrates, orders and scores."""
+    env: HouseConfig | None = None
+    """Where evaluation walks too (houses); None: held-out answers alone."""
+
+
+def deep_toy_teacher() -> TrainConfig:
+    """A teacher of toy houses with layers to spare: 3 of words, 4 of each cross-modal encoder."""
+    base = toy_teacher()
+    return replace(
+        base,
+        model=replace(base.model, language_layers=3, cross_layers=4),
+        start=replace(base.start, still=True),
+    )
+
+
+def deep_house_teacher() -> TrainConfig:
+    """A teacher of houses with layers to spare: 3 of words, 6 of each cross-modal encoder."""
+    base = house_teacher()
+    return replace(
+        base,
+        model=replace(base.model, language_layers=3, cross_layers=6),
+        start=replace(base.start, still=True),
+    )
+
+
+TRAINING = {"toy-deep-teacher": deep_toy_teacher, "house-deep-teacher": deep_house_teacher}
+"""Teachers that are deep enough to skip layers, for `sterna train`."""
+
+
+def _routed(base: TrainConfig, probe: int, iterations: int, rate: float) -> DuetAct:
+    calm = OptimizerConfig(
+        learning_rate=2e-3, warmup=20, schedule="cosine", weight_decay=0.01, clip_norm=1.0
+    )
+    loop = LoopConfig(
+        iterations=iterations,
+        batch_size=16,
+        log_every=20,
+        eval_every=iterations,
+        save_every=100,
+        select_by="last",
+    )
+    return DuetAct(
+        data=base.data,
+        imitation=replace(base.imitation, branches=0.0),
+        select=base.select,
+        graph=GraphConfig(width=32, size=32),
+        probe=replace(loop, iterations=probe, eval_every=probe),
+        probe_optimizer=calm,
+        loop=loop,
+        optimizer=replace(calm, learning_rate=rate),
+    )
+
+
+def toy_duet() -> DuetAct:
+    """A DUET of toy houses (`toy-deep-teacher`), in a minute."""
+    return _routed(deep_toy_teacher(), 150, 300, 3e-4)
+
+
+def house_duet() -> DuetAct:
+    """A DUET of houses made from seeds (`house-deep-teacher`)."""
+    return replace(_routed(deep_house_teacher(), 500, 1500, 3e-4), episodes=4000)
+
+
+def text_duet() -> DuetAct:
+    """The teacher of R2R with text observations (`text-teacher`)."""
+    return replace(_routed(text_teacher(), 800, 3000, 1e-4), episodes=4000)
+
+
+def navigator() -> NavigatorAct:
+    """A vision-language navigator of `sterna sft`, on the walks that it was fine-tuned on."""
+    base = _routed(toy_teacher(), 500, 2000, 2e-4)
+    return NavigatorAct(
+        graph=replace(base.graph, width=64, size=64),
+        probe=replace(base.probe, batch_size=32),
+        probe_optimizer=base.probe_optimizer,
+        loop=replace(base.loop, batch_size=32),
+        optimizer=base.optimizer,
+    )
+
+
+ACTDISTILL: dict[str, Callable[[], Any]] = {
+    "toy-duet": toy_duet,
+    "house-duet": house_duet,
+    "text-duet": text_duet,
+    "navigator-s": navigator,
+}
+"""Recipes by the names that `sterna actdistill` takes."""
