@@ -159,13 +159,13 @@ def _cross(
     last = len(stack.x_layers) - 1
     for number, module in enumerate(stack.x_layers):
         layer = cast(CrossLayer, module)
-        x = _attend(layer.visual_attention, x, (words[2 * number], words[2 * number + 1]))
-        x = _attend(layer.visn_self_att, x, None, bias, keep if number == last else None)
+        x = attend_row(layer.visual_attention, x, (words[2 * number], words[2 * number + 1]))
+        x = attend_row(layer.visn_self_att, x, None, bias, keep if number == last else None)
         x = layer.visn_output(layer.visn_inter(x), x)
     return x
 
 
-def _attend(
+def attend_row(
     block: Attention,
     x: Tensor,
     context: KeyValue | None,

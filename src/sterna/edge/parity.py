@@ -120,9 +120,9 @@ def outputs_of_torch(model: DUET, state: State) -> dict[str, NDArray[np.float32]
 
 def outputs_of_engine(engine: Engine, state: State) -> dict[str, NDArray[np.float32]]:
     """Run a state through an exported policy."""
-    memory = engine.read(state.ids.tolist())
+    words = engine.read(state.ids.tolist())
     panorama, mean = engine.look(state.tokens)
-    logits, near = engine.decide(state.feed | {"memory": memory, "panorama": panorama})
+    logits, near = engine.decide(state.feed | words | {"panorama": panorama})
     found = {"panorama": panorama, "mean": mean, "logits": logits}
     if near is not None:
         found["objects"] = near[len(state.feed["candidates"]) + 1 :]

@@ -9,7 +9,7 @@ Legend: U units, T steps of a chunk, A width of an action.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,10 +19,14 @@ from torch import Tensor, nn
 from sterna.actdistill.adapters.llama_vla import LlamaVlaStack
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.router import Router
-from sterna.actdistill.stack import RouterInput, Stack, State, everything, gated
+from sterna.actdistill.stack import RouterInput, Stack, State, everything
 from sterna.errors import InputError
 from sterna.models.llama_vla.model import LlamaVlaBatch
 from sterna.models.vla import VlaBatch
+
+
+Values = tuple[Tensor, ...]
+"""What a unit reads and changes (`Stack.read`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,83 +131,80 @@ class RoutedGraph(nn.Module):
         if router is not None:
             router.eval()
         self.form = form_of(stack)
-        self.cuts: list[Cut] = []
-        self.between: list[str] = []
+        self.trace: Trace | None = None
 
     def forward(self, threshold: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return actions [T, A], gates bool [U], and with `flat` what lies between units."""
         given = dict(zip(self.form.inputs, inputs, strict=True))
-        trace = Trace(self.stack, self.router, threshold)
+        self.trace = trace = Trace(self.stack, self.router, threshold, flat=self.flat)
         state = self.stack.prepare(self.stack.question(self.form.batch(given)))
-        actions = self.stack.act(state, trace.flat if self.flat else trace.skipping)
-        self.cuts, self.between = trace.cuts, list(trace.between)
-        gates = torch.cat([gate[0] for gate in trace.gates])
-        return (actions[0], gates, *(trace.between.values() if self.flat else ()))
+        actions = self.stack.act(state, trace.through)
+        return (actions[0], trace.gates(), *trace.between.values())
 
 
 class Trace:
-    """One pass through a stack, the gates it took, and (flat) where its units lie."""
+    """One pass of one row: gates, units run or skipped, and (flat) where they lie."""
 
-    def __init__(self, stack: Stack, router: Router | None, threshold: Tensor) -> None:
+    def __init__(
+        self, stack: Stack, router: Router | None, threshold: Tensor, *, flat: bool
+    ) -> None:
         """Begin."""
-        self.stack, self.router, self.threshold = stack, router, threshold
-        self.gates: list[Tensor] = []
+        self.stack, self.router, self.threshold, self.flat = stack, router, threshold, flat
         self.cuts: list[Cut] = []
         self.between: dict[str, Tensor] = {}
+        self._gates: dict[int, Tensor] = {}
         self._names: dict[int, str] = {}
 
-    def decide(self, phase: int, seen: RouterInput) -> Tensor:
-        """Return bool gates [1, U] of a phase: logits above the threshold, fixed units always."""
+    def gates(self) -> Tensor:
+        """Return the gates of all units decided so far, bool [U]."""
+        return torch.cat([self._gates[phase] for phase in sorted(self._gates)])
+
+    def decide(self, phase: int, seen: RouterInput) -> None:
+        """Decide the gates of a phase: logits above the threshold; fixed units always run."""
+        if phase in self._gates:
+            raise InputError(
+                "export: this policy passes its layers more than once a decision (words one by "
+                "one, or denoising); one graph holds one pass"
+            )
         if self.router is None:
             gates = everything(self.stack)(phase, seen) > 0.5
         else:
             logits = self.router.logits(phase, seen)
             gates = self.router.held(phase, (logits > self.threshold).float()) > 0.5
-        self.gates.append(gates)
-        return gates
+        self._gates[phase] = gates[0]
 
-    def skipping(self, state: State) -> State:
-        """Pass through the units that the gates keep."""
-        self._once()
-        decide = self.decide
-        return gated(self.stack, state, lambda p, s: decide(p, s).float(), skip=True).state
-
-    def flat(self, state: State) -> State:
-        """Pass through all units, and name what lies between them."""
-        self._once()
-        for phase in range(self.stack.phases):
-            self.decide(phase, self.stack.router_input(state, phase))
-            for unit in self.stack.of_phase(phase):
-                state = self.unit(unit, state)
+    def through(self, state: State) -> State:
+        """Pass a state through all units."""
+        stack = self.stack
+        for phase in range(stack.phases):
+            self.decide(phase, stack.router_input(state, phase))
+            for unit in stack.of_phase(phase):
+                state = self._unit(unit, state)
         return state
 
-    def unit(self, unit: int, state: State) -> State:
-        """Run one unit, named."""
-        before = self.stack.read(unit, state)
+    def _unit(self, unit: int, state: State) -> State:
+        stack = self.stack
+
+        def run(before: Values) -> Values:
+            return stack.read(unit, stack.run(unit, stack.write(unit, state, before)))
+
+        # Units may leave more than what is read (keys and values); one row passes once.
+        return stack.write(unit, state, self.step(unit, stack.read(unit, state), run))
+
+    def step(self, unit: int, before: Values, run: Callable[[Values], Values]) -> Values:
+        """Run a unit over what it reads, if its gate is open; flat, run it and name its ends."""
+        phase = self.stack.units[unit].phase
+        if not self.flat:
+            place = self.stack.of_phase(phase).index(unit)
+            return run(before) if bool(self._gates[phase][place]) else before
         inputs = tuple(self._named(x, f"into_{unit}_{n}") for n, x in enumerate(before))
-        # Written back, so that the unit reads what was named.
-        state = self.stack.run(unit, self.stack.write(unit, state, before))
-        after = self.stack.read(unit, state)
+        after = run(before)
         outputs = tuple(self._named(x, f"after_{unit}_{n}") for n, x in enumerate(after))
         self.cuts.append(Cut(unit=unit, inputs=inputs, outputs=outputs))
-        return self.stack.write(unit, state, after)
+        return after
 
     def _named(self, x: Tensor, name: str) -> str:
         if id(x) not in self._names:
             self._names[id(x)] = name
             self.between[name] = x
         return self._names[id(x)]
-
-    def _once(self) -> None:
-        if self.gates:
-            raise InputError(
-                "export: this policy passes its layers more than once a decision (words one by "
-                "one, or denoising); one graph holds one pass"
-            )
-
-
-def names_of(graph: RoutedGraph, inputs: Sequence[Tensor]) -> list[str]:
-    """Return the names of a flat graph's outputs (it is run once for them)."""
-    with torch.no_grad():
-        graph(torch.zeros(()), *inputs)
-    return ["actions", "gates", *graph.between]
