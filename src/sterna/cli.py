@@ -38,7 +38,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data r4r     derive R4R from R2R
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
-  metaworld    `metaworld demos | train | eval | study`: small policies for manipulation
+  metaworld    `metaworld demos | train | eval`: small policies for manipulation (Meta-World)
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
@@ -73,7 +73,6 @@ COMMANDS = {
     "metaworld demos": "metaworld:demos",
     "metaworld train": "metaworld:train",
     "metaworld eval": "metaworld:evaluate",
-    "metaworld study": "routes:study",
     "show": "showing:show",
     "study": "studies:study",
 }

@@ -52,7 +52,7 @@ def make_runner(
 
 
 def test_it_learns_to_look_and_to_listen(samples: Samples, tmp_path: Path) -> None:
-    runner = make_runner(samples, tmp_path / "run", 220, CloningConfig(shift=0, average=0.9))
+    runner = make_runner(samples, tmp_path / "run", 110, CloningConfig(shift=0, average=0.9))
     before = judge(runner.cloning.average, samples, samples.held_out)["L1"]
     runner.run()
     after = judge(runner.cloning.average, samples, samples.held_out)

@@ -156,10 +156,19 @@ class Agreement:
 
 
 def torch_walks(
-    model: DUET, panoramas: Panoramas, episodes: Sequence[Episode], *, batch_size: int, steps: int
+    model: DUET,
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+    *,
+    batch_size: int,
+    steps: int,
+    agent: Agent | None = None,
 ) -> Iterator[tuple[Episode, list[tuple[int, NDArray[np.float32]]]]]:
-    """Yield every episode with its decisions: node, and probabilities [1 + M] with STOP first."""
-    env, agent = GraphEnv(panoramas), Agent(model, panoramas)
+    """Yield every episode with its decisions: node, and probabilities [1 + M] with STOP first.
+
+    `agent` walks in place of the whole model (a routed one).
+    """
+    env, agent = GraphEnv(panoramas), agent or Agent(model, panoramas)
     for begin in range(0, len(episodes), batch_size):
         batch = episodes[begin : begin + batch_size]
         with torch.inference_mode():

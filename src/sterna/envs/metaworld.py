@@ -147,8 +147,8 @@ class MetaworldTask:
             self._policy = self._expert()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of actions that are clipped anyway
-            action = self._policy.get_action(self._state)
-        return np.clip(action, -1.0, 1.0).astype(np.float32)
+            action = np.asarray(self._policy.get_action(self._state), np.float32)
+        return np.clip(action, np.float32(-1.0), np.float32(1.0))
 
     def proprio(self) -> NDArray[np.float32]:
         """Return hand position (metres) and gripper opening, float32 [4]."""

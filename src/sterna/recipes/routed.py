@@ -49,7 +49,7 @@ from sterna.actdistill.targets import INDEX, TargetStore
 from sterna.actdistill.tuning import merge, student_of
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
-from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct
+from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct, VlaAct
 from sterna.recipes.routing import DuetSubject, Subject, Walked
 from sterna.recipes.runs import as_json, defaults_of, write_run
 
@@ -61,7 +61,11 @@ RHOS = (1.0, 0.75, 0.5, 0.35, 0.25)
 """Budgets of the usual curve."""
 ARMS = ("student", "teacher", "first-k", "cosine", "greedy", "random-k")
 """What `eval` compares: the student, its teacher, and fixed selections of the teacher's units."""
-_KINDS: dict[str, type[ActRun]] = {"duet": DuetAct, "navigator": NavigatorAct}
+_KINDS: dict[str, type[ActRun]] = {
+    "duet": DuetAct,
+    "navigator": NavigatorAct,
+    "vla": VlaAct,
+}
 
 
 def open_subject(config: ActRun, root: Path | None) -> Subject:
@@ -74,6 +78,10 @@ def open_subject(config: ActRun, root: Path | None) -> Subject:
         from sterna.recipes.routing_navigator import NavigatorSubject
 
         return NavigatorSubject(config, root)
+    if isinstance(config, VlaAct):
+        from sterna.recipes.routing_vla import VlaSubject
+
+        return VlaSubject(config)
     raise InputError(f"actdistill: no subject for {type(config).__name__}")
 
 

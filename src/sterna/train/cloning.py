@@ -92,10 +92,10 @@ class Samples:
 
 
 class Frames:
-    """Some frames as samples with ids; pictures are shifted by draws from torch's generator."""
+    """Some frames as samples with ids, pictures as they are."""
 
-    def __init__(self, samples: Samples, frames: NDArray[np.int64], *, shift: int = 0) -> None:
-        self.samples, self.frames, self.shift = samples, frames, shift
+    def __init__(self, samples: Samples, frames: NDArray[np.int64]) -> None:
+        self.samples, self.frames = samples, frames
         self.ids = [f"frame-{frame}" for frame in frames]
 
     def __len__(self) -> int:
@@ -103,12 +103,7 @@ class Frames:
 
     def batch(self, index: Sequence[int]) -> VlaBatch:
         """Return samples as a batch, in this order."""
-        frames = self.frames[np.asarray(index, np.int64)]
-        if not self.shift:
-            return self.samples.batch(frames)
-        seed = int(torch.randint(1 << 62, ()))
-        rng = np.random.default_rng(seed)
-        return self.samples.batch(frames, shift=self.shift, rng=rng)
+        return self.samples.batch(self.frames[np.asarray(index, np.int64)])
 
 
 def shifted(images: NDArray[np.uint8], by: NDArray[np.int64]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import contract
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.stack import act, everything, gated, stack_of, static
 from sterna.errors import InputError
@@ -34,6 +35,10 @@ def stack() -> VlaStack:
     found = stack_of(Vla(CONFIG))
     assert isinstance(found, VlaStack)
     return found.eval()
+
+
+def test_the_contract(stack: VlaStack) -> None:
+    contract.check(stack, make_batch(), lambda features: [stack.model.head(features)])
 
 
 @torch.no_grad()

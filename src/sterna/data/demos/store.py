@@ -106,7 +106,9 @@ class DemoStore:
         self.config: dict[str, Any] = manifest["config"]
         self.tasks: tuple[str, ...] = tuple(manifest["tasks"])
         self._arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in ARRAYS}
-        task, held, rows = [], [], []
+        task: list[NDArray[np.int64]] = []
+        held: list[NDArray[np.bool_]] = []
+        rows: list[list[EpisodeRow]] = []
         for number, name in enumerate(self.tasks):
             entry = manifest["tasks"][name]
             self._open(name, entry, check)
