@@ -151,7 +151,7 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def _fill(module: nn.Module, file: Path) -> None:
+def fill(module: nn.Module, file: Path) -> None:
     """Load weights strictly; `InputError` for those of another module."""
     state = load(read_bytes(file))
     try:
@@ -192,7 +192,7 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
     teacher = subject.stack
     kind = _kind(config, teacher)
     theirs = GraphHeads(teacher, config.graph, kind)
-    _fill(theirs, probed / HEADS)
+    fill(theirs, probed / HEADS)
     source: Source = Live(Teacher(teacher, theirs))
     if not config.live:
         store = TargetStore(probed / TARGETS)
@@ -281,11 +281,11 @@ def open_student(config: ActRun, subject: Subject, folder: Path) -> tuple[Stack,
     """Return a trained student and its router, in eval mode."""
     student = new_student(config, subject.stack)
     merge(student)
-    _fill(student, folder / STUDENT)
+    fill(student, folder / STUDENT)
     router = None
     if config.route.gate != "fixed":
         router = Router(student, config.router)
-        _fill(router, folder / ROUTER)
+        fill(router, folder / ROUTER)
         router.eval()
     return student.eval(), router
 

@@ -13,8 +13,7 @@ import numpy as np
 from sterna.actdistill.adapters.duet import DuetStack
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.router import Router, RouterConfig
-from sterna.actdistill.vla_policy import ROUTER as VLA_ROUTER
-from sterna.actdistill.vla_policy import load_routed
+from sterna.actdistill.stack import Stack
 from sterna.actdistill.walking import RoutedAgent
 from sterna.edge.card import CARD, README, machine
 from sterna.edge.export import TOKENIZER, new_folder, write_manifest
@@ -29,8 +28,8 @@ from sterna.metrics import score_predictions
 from sterna.models.pretrained import from_pretrained
 from sterna.models.vla_folder import from_pretrained as open_vla
 from sterna.models.walk import MAX_STEPS
-from sterna.recipes.actdistill import DuetAct
-from sterna.recipes.routed import CALIBRATION, POLICY, ROUTER, STUDENT, _fill, open_run
+from sterna.recipes.actdistill import DuetAct, VlaAct
+from sterna.recipes.routed import CALIBRATION, POLICY, ROUTER, STUDENT, fill, open_run
 from sterna.recipes.rooms import rooms_of
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
@@ -41,40 +40,55 @@ EVERY = -1e9
 
 
 def is_student(folder: Path) -> bool:
-    """Say whether a folder is one of `sterna actdistill distill` (of a DUET)."""
+    """Say whether a folder is one of `sterna actdistill distill`."""
     return (folder / STUDENT).is_file()
 
 
 def is_actor(folder: Path) -> bool:
-    """Say whether a folder holds a small vision-language-action policy, routed or not."""
-    file = folder / "config.json"
+    """Say whether a folder holds a small vision-language-action policy, without a router."""
+    file = actor_folder(folder) / "config.json"
     return file.is_file() and read_json(file).get("model") == "VLA"
 
 
-def open_routed(folder: Path, rho: float | None = None) -> Routed:
-    """Open a routed policy with its budgets; `rho` is the usual one (default: 0.5, or its own).
+def actor_folder(folder: Path) -> Path:
+    """Return where the weights of a policy are: itself, or the `last` of its run."""
+    return folder / "last" if (folder / "last").is_dir() else folder
 
-    `InputError` for a folder without a router, or a student that is not calibrated.
+
+def open_routed(folder: Path, rho: float | None = None) -> Routed:
+    """Open a routed policy with its budgets; `rho` is the usual one (default: 0.5).
+
+    A policy from observations to actions without a router runs whole, at budget 1. `InputError`
+    for other folders, and for a student that is not calibrated.
     """
     if is_student(folder):
         return _student(folder, rho)
     if is_actor(folder):
-        return _vla(folder, rho)
+        stack = VlaStack(open_vla(actor_folder(folder)))
+        router = Router(stack, RouterConfig(width=1, dropout=0.0))
+        return Routed(stack=stack, router=router.eval(), thresholds={1.0: EVERY}, rho=1.0)
     raise InputError(
-        f"{folder}: no routed policy; give a folder of `sterna actdistill distill`, or `last` of a "
-        "routed run of `sterna metaworld study`"
+        f"{folder}: no routed policy; give a folder of `sterna actdistill distill`, or a policy of "
+        "`sterna metaworld train`"
     )
 
 
 def _student(folder: Path, rho: float | None) -> Routed:
     config = open_run(folder)
-    if not isinstance(config, DuetAct) or not (folder / ROUTER).is_file():
-        raise InputError(f"{folder}: only routed students of a DUET leave by this way")
+    if not isinstance(config, DuetAct | VlaAct) or not (folder / ROUTER).is_file():
+        raise InputError(
+            f"{folder}: only routed students of a DUET or a small vision-language-action policy "
+            "are exported; others run in torch"
+        )
     if not (folder / CALIBRATION).is_file():
         raise InputError(f"{folder}: not calibrated; run `sterna actdistill calibrate {folder}`")
-    stack = DuetStack(from_pretrained(folder / POLICY).float().eval())
+    stack: Stack
+    if isinstance(config, DuetAct):
+        stack = DuetStack(from_pretrained(folder / POLICY).float().eval())
+    else:
+        stack = VlaStack(open_vla(folder / POLICY))
     router = Router(stack, config.router)
-    _fill(router, folder / ROUTER)
+    fill(router, folder / ROUTER)
     found = read_json(folder / CALIBRATION)
     budgets = {row["rho"]: row for row in found["budgets"]}
     wanted = _usual(budgets, rho)
@@ -98,25 +112,6 @@ def _usual(budgets: Mapping[float, Any], rho: float | None) -> float:
 def _missing(budgets: Mapping[float, Any], rho: float) -> float:
     known = ", ".join(f"{found:g}" for found in budgets)
     raise InputError(f"rho {rho:g}: calibrated for {known}; calibrate for it too")
-
-
-def _vla(folder: Path, rho: float | None) -> Routed:
-    """Open a Meta-World policy; one without a router runs whole (budget 1)."""
-    if not (folder / VLA_ROUTER).is_file():
-        stack = VlaStack(open_vla(folder))
-        router = Router(stack, RouterConfig(width=1, dropout=0.0))
-        return Routed(stack=stack, router=router.eval(), thresholds={1.0: EVERY}, rho=1.0)
-    stack, router, threshold = load_routed(folder)
-    recipe = folder.parent / "recipe.json"
-    own = float(read_json(recipe)["route"]["rho"]) if recipe.is_file() else 0.5
-    thresholds = {1.0: EVERY, own: threshold}
-    return Routed(
-        stack=stack,
-        router=router,
-        thresholds=thresholds,
-        rho=_usual(thresholds, own if rho is None else rho),
-        about={"weights_sha256": sha256(folder / "model.safetensors")},
-    )
 
 
 def run_export_routed(
