@@ -24,7 +24,6 @@ from sterna.errors import InputError
 from sterna.models.llama_vla.model import LlamaVlaBatch
 from sterna.models.vla import VlaBatch
 
-
 Values = tuple[Tensor, ...]
 """What a unit reads and changes (`Stack.read`)."""
 

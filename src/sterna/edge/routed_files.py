@@ -93,7 +93,10 @@ def parts_of(routed: Routed) -> dict[str, Part]:
         return _duet_parts(stack, router)
     graph = RoutedGraph(stack, router, flat=True)
     inputs = {
-        name: (value, {n: Dim(f"{name}_{word}") for n, word in graph.form.free.get(name, {}).items()})
+        name: (
+            value,
+            {n: Dim(f"{name}_{word}") for n, word in graph.form.free.get(name, {}).items()},
+        )
         for name, value in graph.form.inputs.items()
     }
     units = range(len(stack.units))

@@ -37,9 +37,7 @@ class Flops:
         return sum(self.steps) / len(self.steps)
 
 
-def count_flops(
-    model: DUET, shape: Shape, routed: tuple[Router, float] | None = None
-) -> Flops:
+def count_flops(model: DUET, shape: Shape, routed: tuple[Router, float] | None = None) -> Flops:
     """Walk the episode once and count what runs; weights do not matter, sizes do.
 
     Of a routed policy (its router and threshold) units that are skipped do not run, so weights do

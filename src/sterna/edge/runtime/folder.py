@@ -114,6 +114,11 @@ def threshold_of(routes: Mapping[str, Any], rho: float | None, folder: Path) -> 
     raise InputError(f"{folder}: has no budget {wanted:g}, it has {known}; calibrate, export again")
 
 
+def kind_of(root: Path) -> str:
+    """Return the kind of policy that a folder holds (`DUET`, `ACTOR`); its files are not proven."""
+    return str(_content(root)["model"])
+
+
 def is_export(folder: Path) -> bool:
     """Say whether a folder looks like an export (it names itself one)."""
     return (folder / MANIFEST).is_file()
