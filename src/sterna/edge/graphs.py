@@ -173,7 +173,7 @@ def attend_row(
     keep: Tensor | None = None,
 ) -> Tensor:
     """`Attention.forward` for one row: x [Q, D], `context` [H, L, E], `bias` [H or 1, Q, Q]."""
-    maps, tokens = block.projections, len(x)
+    maps, tokens = block.projections, x.shape[0]
     if context is None:
         apart = maps.joined(x).view(tokens, 3 * maps.heads, -1).transpose(0, 1)
         query, key, value = torch.split(apart, maps.heads)

@@ -43,7 +43,7 @@ class Routed:
     rho: float
     """The budget that is used where none is named; one of `thresholds`."""
     open_: Sequence[float] = ()
-    """How often each unit runs at `rho`, where it is known: the static model keeps the likeliest."""
+    """How often each unit runs at `rho`, where it is known: static graphs keep the likeliest."""
     costs: Sequence[float] = ()
     """FLOPs of the units, beside `open_`."""
     about: Mapping[str, Any] = field(default_factory=dict)

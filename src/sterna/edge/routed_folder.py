@@ -1,4 +1,4 @@
-"""A routed policy as an exported folder: graphs, manifest, and the card that compares with torch."""
+"""A routed policy as an exported folder: graphs, manifest, and its card beside torch."""
 
 from __future__ import annotations
 

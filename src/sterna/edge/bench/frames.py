@@ -1,4 +1,4 @@
-"""What a policy from observations to actions sees while it is timed: noise, or frames from a file."""
+"""What a policy of actions sees while it is timed: noise, or frames from a file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def frames_of(
             found = {name: file[name] for name in (*wanted, SENTENCE)}
         if len(found[SENTENCE]) < shape.steps:
             raise InputError(
-                f"{shape.frames}: {len(found[SENTENCE])} frames, {shape.steps} wanted; lower --steps"
+                f"{shape.frames}: {len(found[SENTENCE])} frames, not {shape.steps}; lower --steps"
             )
         ids = [int(i) for i in found[SENTENCE][0] if i]
         rows = range(shape.steps)

@@ -176,9 +176,9 @@ def _foot(result: Mapping[str, Any]) -> list[str]:
         "* GFLOP: 2 for a multiplication with its addition; matrix products and attention, counted "
         "by torch while the graphs ran, the same for all engines of a model. A step without the "
         "text, mean.",
-        "* Of routed policies the units that ran are counted, others not. Same decisions: as the first "
-        f"arm of the model (chunks of actions: nowhere further apart than {NEAR}). Random weights have no lead to lose; "
-        "`sterna export` writes a card on real episodes.",
+        "* Of routed policies the units that ran are counted, others not. Same decisions: as the "
+        f"first arm of the model (chunks of actions: nowhere further apart than {NEAR}). Random "
+        "weights have no lead to lose; `sterna export` writes a card on real episodes.",
         "",
         f"Made with sterna {result['version']}, {packages}, seed {result['episode']['seed']}.",
     ]

@@ -1,4 +1,4 @@
-"""A policy from observations to chunks of actions, exported: pictures and a sentence in, actions out.
+"""A policy from observations to actions, exported: pictures and a sentence in, a chunk out.
 
 One row a call. What the router knows of the past, the chunk before, is kept here from step to step.
 
