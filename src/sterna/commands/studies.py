@@ -81,8 +81,8 @@ class Study(Common):
     """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
     switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
     its student without pre-training; toy: the same on generated houses; vlnr1-...: VLN-R1's
-    ablations, a navigator fine-tuned and practised on --walks, walked in houses; actdistill-...: graphs, losses, router and gates,
-    budgets of students that --recipe distils from --teacher."""
+    ablations, a navigator fine-tuned and practised on --walks, walked in houses; actdistill-...:
+    graphs, losses, router and gates, budgets of students that --recipe distils from --teacher."""
     scale: Literal["text", "text-reverie", "houses", "toy", "toy-reverie"] = "text"
     """Recipes of the minivln tables: text observations of R2R or REVERIE, houses (`sterna data make
     houses`), or toy houses (written unless --data is given)."""

@@ -19,7 +19,7 @@ def gates(rows: Sequence[Mapping[str, Any]], units: Sequence[str], title: str) -
 
 
 def gates_scene(rows: Sequence[Mapping[str, Any]], units: Sequence[str], title: str) -> Scene:
-    """Return the picture: a row each of `rows` (``label``, ``open`` [U] in [0, 1]), a column a unit.
+    """Return the picture: a row each of `rows` (``label``, ``open`` [U] in [0, 1]), columns units.
 
     A cell is the darker the more often its unit ran; the number is its percentage.
     """
