@@ -142,19 +142,21 @@ def run_export_routed(
     if root is None:
         raise InputError("export: a routed DUET needs its data (--data), for words and views")
     world = World(root, config.data)
-    return _export_duet(routed, folder, to, world, int8, keep, split, about)
+    return export_duet(routed, folder, to, world, int8=int8, keep=keep, split=split, about=about)
 
 
-def _export_duet(
+def export_duet(
     routed: Routed,
     source: Path,
     to: Path,
     world: World,
+    *,
     int8: bool,
     keep: Sequence[int] | None,
     split: str,
     about: int,
 ) -> dict[str, Any]:
+    """Export a routed DUET of the run `source` into `to`, and walk about `about` episodes."""
     stack = routed.stack
     assert isinstance(stack, DuetStack)
     protocol = protocol_of(world.config)
