@@ -21,13 +21,12 @@ from sterna.actdistill.gates import measure_costs
 from sterna.actdistill.graph import GraphConfig, GraphHeads
 from sterna.actdistill.losses import LossConfig, Targets, distillation, last_step
 from sterna.actdistill.probe import ProbeTask, write_targets
-from sterna.actdistill.router import Router, RouterConfig, calibrate
+from sterna.actdistill.router import Router, RouterConfig, calibrate, router_logits
 from sterna.actdistill.stack import Tokens, everything, gated, static
 from sterna.actdistill.stages import Drawn, StageRunner, grouped_adamw
 from sterna.actdistill.targets import TargetStore
 from sterna.actdistill.tuning import merge, student_of
 from sterna.errors import InputError
-from sterna.recipes.routed import router_logits
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
 

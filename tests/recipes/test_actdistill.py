@@ -118,6 +118,18 @@ def test_a_fixed_and_a_smaller_student(
     assert said.code == 0 and said.out.startswith("student") and said.out.count("\n") == 1
 
 
+def test_a_selection_is_trained_as_the_router_is(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, probed: Path, tmp_path: Path
+) -> None:
+    """The stronger control: fixed layers, tuned by the same losses."""
+    data = ("--data", toy_house, "--teacher", teacher, "--probed", probed, "--out", tmp_path)
+    words = ("actdistill", "distill", "toy-duet", *data, "--iterations", 1, *FEW)
+    found = sterna(capsys, *words, "--route.gate", "fixed", "--route.select", "first-k")
+    assert found.code == 0, found.err
+    keep = json.loads((tmp_path / "keep.json").read_text())["keep"]
+    assert keep[:1] == [0] and {2, 3} <= set(keep) and len(keep) < 8
+
+
 def test_what_it_refuses(
     capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, tmp_path: Path
 ) -> None:

@@ -48,6 +48,9 @@ class RouteConfig:
     pairs: one model for many budgets, without a budget loss."""
     keep: tuple[int, ...] = ()
     """Units of a fixed gate."""
+    select: Literal["keep", "first-k", "cosine", "greedy", "random-k"] = "keep"
+    """How a fixed gate's units are found: named in `keep`, or the teacher's that fit `rho` in an
+    order found on held-out samples."""
     warm_up: float = 0.15
     """First share of the run: units are dropped at random (stochastic depth), nothing is routed."""
     drop: float = 0.5
@@ -72,8 +75,11 @@ class RouteConfig:
                 "route: warm_up, drop and anneal must be in [0, 1] and noise 0 or more, found "
                 f"{shares} and {self.noise}"
             )
-        if self.gate == "fixed" and not self.keep:
-            raise InputError("route: a fixed gate needs the units to keep (route.keep)")
+        if self.gate == "fixed" and bool(self.keep) != (self.select == "keep"):
+            raise InputError(
+                "route: a fixed gate needs either the units to keep (route.keep) or a way to find "
+                "them (route.select)"
+            )
 
 
 class Source(Protocol):

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sterna.actdistill.gates import Costs, hard
-from sterna.actdistill.stack import Decide, RouterInput, Stack
+from sterna.actdistill.stack import Decide, RouterInput, Stack, gated
 from sterna.errors import InputError
 
 
@@ -164,3 +165,18 @@ def calibrate(
     if end + 1 == len(value):
         return float(np.nextafter(np.float32(value[end]), np.float32(-np.inf)))
     return float((value[end] + value[end + 1]) / 2)
+
+
+@torch.no_grad()
+def router_logits(stack: Stack, router: Router, batches: Sequence[Any]) -> list[Tensor]:
+    """Return the logits of all rows by phase, [R, U]; later phases see what open gates leave."""
+    kept: list[list[Tensor]] = [[] for _ in range(stack.phases)]
+
+    def decide(phase: int, seen: RouterInput) -> Tensor:
+        logits = router.logits(phase, seen)
+        kept[phase].append(logits.cpu())
+        return router.held(phase, (logits > 0).float())
+
+    for batch in batches:
+        gated(stack, stack.prepare(batch), decide, skip=True)
+    return [torch.cat(parts) for parts in kept]

@@ -153,7 +153,8 @@ def _seeded(config: ActRun, seed: int | None) -> ActRun:
 
 def calibrate(argv: Sequence[str]) -> int:
     """Find the thresholds of several budgets."""
-    from sterna.recipes.routed import open_run, run_calibrate
+    from sterna.recipes.routed import open_run
+    from sterna.recipes.routed_table import run_calibrate
 
     about = "Find the threshold of each budget on held-out samples: one student serves them all."
     args = parse(CalibrateArguments, argv, "actdistill calibrate", about)
@@ -172,7 +173,8 @@ def calibrate(argv: Sequence[str]) -> int:
 
 def evaluate(argv: Sequence[str]) -> int:
     """Score a student beside its teacher and beside fixed selections as costly."""
-    from sterna.recipes.routed import open_run, run_eval
+    from sterna.recipes.routed import open_run
+    from sterna.recipes.routed_table import run_eval
 
     about = (
         "Score a student at several budgets, its teacher, and fixed selections of the teacher's "

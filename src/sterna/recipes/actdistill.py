@@ -1,4 +1,4 @@
-"""ActDistill: configurations and recipes; `routing` opens what they name, `routed` runs them."""
+"""ActDistill: configurations and recipes; `routing` opens what they name."""
 
 from __future__ import annotations
 

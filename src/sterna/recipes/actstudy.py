@@ -19,17 +19,8 @@ from sterna import __version__
 from sterna.errors import InputError
 from sterna.files import read_json, write_bytes, write_json, write_text
 from sterna.recipes.actdistill import ACTDISTILL, ActRun, VlaAct
-from sterna.recipes.routed import (
-    ARMS,
-    CALIBRATION,
-    HEADS,
-    RHOS,
-    STUDENT,
-    run_calibrate,
-    run_distill,
-    run_eval,
-    run_probe,
-)
+from sterna.recipes.routed import HEADS, STUDENT, run_distill, run_probe
+from sterna.recipes.routed_table import ARMS, CALIBRATION, RHOS, run_calibrate, run_eval
 from sterna.recipes.runs import RUN_FILE
 from sterna.recipes.study import Step, plan_text, plan_values, work
 from sterna.show.gates import gates
@@ -79,6 +70,8 @@ class Row:
     """Rows of one probe have equal graphs and kinds of predictions."""
     rhos: tuple[float, ...] = ()
     """Budgets to score at (none: the study's one)."""
+    routed: bool = True
+    """Off: always the same units, found once for the budget and tuned; nothing to calibrate."""
 
 
 def _graph(**values: bool) -> Change:
@@ -141,6 +134,15 @@ ROUTER = (
         change=_router(text=False, recent=False),
     ),
     Row(name="topk", label="gate topk", change=_route(gate="topk")),
+    *(
+        Row(
+            name=f"tuned-{choice}",
+            label=f"{choice}, tuned alike",
+            change=_route(gate="fixed", select=choice),
+            routed=False,
+        )
+        for choice in ("first-k", "cosine", "greedy")
+    ),
 )
 BUDGET = (
     Row(name="many", label="one model", change=_route(lowest=0.25), rhos=RHOS),
@@ -216,7 +218,7 @@ def _row_steps(
         return config_of(row, options, seed)
 
     def scored() -> None:
-        rhos = _budgets(row, options, out / folder)
+        rhos = _budgets(row, options, out / folder) if row.routed else [options.rho]
         arms = ARMS if first else ARMS[:1]
         run_eval(
             out / folder,
@@ -229,6 +231,12 @@ def _row_steps(
             out=_scores(out, folder, first).parent,
         )
 
+    thresholds = Step(
+        name=f"{folder}/calibrate",
+        needs=(folder,),
+        leaves=(out / folder / CALIBRATION,),
+        run=lambda: run_calibrate(out / folder, root),
+    )
     return [
         Step(
             name=probe,
@@ -242,15 +250,10 @@ def _row_steps(
             leaves=(out / folder / RUN_FILE, out / folder / STUDENT),
             run=lambda: run_distill(config(), root, out / probe, out / folder, threads=threads),
         ),
-        Step(
-            name=f"{folder}/calibrate",
-            needs=(folder,),
-            leaves=(out / folder / CALIBRATION,),
-            run=lambda: run_calibrate(out / folder, root),
-        ),
+        *([thresholds] if row.routed else []),
         Step(
             name=f"{folder}/{'compare' if first else 'eval'}",
-            needs=(f"{folder}/calibrate",),
+            needs=(thresholds.name if row.routed else folder,),
             leaves=(_scores(out, folder, first, options.split),),
             run=scored,
         ),

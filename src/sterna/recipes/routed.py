@@ -1,66 +1,56 @@
 """What `sterna actdistill probe | distill | calibrate | eval` do.
 
 A probe's folder holds ``heads.safetensors`` and ``targets/``; a student's ``student.safetensors``,
-``router.safetensors``, ``policy/`` (the same weights as their own kind is saved, graph parts and
-router left out) and, once calibrated, ``calibration.json``.
+``router.safetensors`` (with a fixed gate ``keep.json``), ``policy/`` (the same weights as their own
+kind is saved, graph parts and router left out) and, once calibrated, ``calibration.json``.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from sterna import __version__
 from sterna.actdistill.distill import (
     DistillTask,
     Live,
+    RouteConfig,
     Source,
     Stored,
     inherit_heads,
     stream_map,
 )
 from sterna.actdistill.gates import (
-    Costs,
-    cosine_importance,
-    first_order,
-    greedy_path,
-    held_out_loss,
+    fill,
     measure_costs,
-    random_order,
-    reach,
 )
 from sterna.actdistill.graph import GraphHeads
 from sterna.actdistill.losses import last_step
-from sterna.actdistill.probe import ProbeTask, Teacher, slices, write_targets
-from sterna.actdistill.router import Router, calibrate
-from sterna.actdistill.stack import Decide, RouterInput, Stack, everything, gated, static
+from sterna.actdistill.probe import ProbeTask, Teacher, write_targets
+from sterna.actdistill.router import Router
+from sterna.actdistill.stack import Stack
 from sterna.actdistill.stages import Samples, StageRunner
 from sterna.actdistill.targets import INDEX, TargetStore
 from sterna.actdistill.tuning import merge, student_of
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
 from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct, VlaAct
-from sterna.recipes.routing import DuetSubject, Subject, Walked
+from sterna.recipes.routing import DuetSubject, Subject
 from sterna.recipes.runs import as_json, defaults_of, write_run
+from sterna.recipes.selections import Selections
 
 HEADS, TARGETS = "heads.safetensors", "targets"
 STUDENT, ROUTER, POLICY = "student.safetensors", "router.safetensors", "policy"
-CALIBRATION = "calibration.json"
+KEPT = "keep.json"
 KIND = "kind"
-RHOS = (1.0, 0.75, 0.5, 0.35, 0.25)
-"""Budgets of the usual curve."""
-ARMS = ("student", "teacher", "first-k", "cosine", "greedy", "random-k")
-"""What `eval` compares: the student, its teacher, and fixed selections of the teacher's units."""
 _KINDS: dict[str, type[ActRun]] = {
     "duet": DuetAct,
     "navigator": NavigatorAct,
@@ -85,7 +75,7 @@ def open_subject(config: ActRun, root: Path | None) -> Subject:
     raise InputError(f"actdistill: no subject for {type(config).__name__}")
 
 
-def _about(config: ActRun) -> dict[str, Any]:
+def about_run(config: ActRun) -> dict[str, Any]:
     """Return a configuration as JSON values, with its kind."""
     kind = next(name for name, made in _KINDS.items() if isinstance(config, made))
     return {KIND: kind, **as_json(config)}
@@ -128,7 +118,6 @@ def _run(
     out: Path,
     *,
     probing: bool,
-    keep: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     # accelerate keeps one precision a process.
     AcceleratorState._reset_state()
@@ -140,9 +129,8 @@ def _run(
         config.probe if probing else config.loop,
         config.probe_optimizer if probing else config.optimizer,
         rates=rates,
-        config=_about(config),
+        config=about_run(config),
         defaults=defaults_of(config),
-        keep=keep,
     )
     return dict(vars(runner.run()))
 
@@ -151,7 +139,7 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def fill(module: nn.Module, file: Path) -> None:
+def fill_module(module: nn.Module, file: Path) -> None:
     """Load weights strictly; `InputError` for those of another module."""
     state = load(read_bytes(file))
     try:
@@ -175,10 +163,13 @@ def run_distill(
         )
     subject = open_subject(config, root)
     samples = subject.learn()
+    route = _selected(config, subject)
     torch.manual_seed(config.loop.seed)
-    task = _distillation(config, subject, samples, probed)
-    progress = _run(task, samples, config, out, probing=False, keep=None)
+    task = _distillation(config, route, subject, samples, probed)
+    progress = _run(task, samples, config, out, probing=False)
     merge(task.stack)
+    if route.gate == "fixed":
+        write_json(out / KEPT, {"keep": list(route.keep)})
     write_bytes(out / STUDENT, save(_plain(task.stack)))
     if task.router is not None:
         write_bytes(out / ROUTER, save(_plain(task.router)))
@@ -188,11 +179,23 @@ def run_distill(
     return {"samples": len(samples), "units": len(task.stack.units), **progress}
 
 
-def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Path) -> DistillTask:
+def _selected(config: ActRun, subject: Subject) -> RouteConfig:
+    """Return the gates with the units of a fixed one found, where they are not named."""
+    route = config.route
+    if route.gate != "fixed" or route.select == "keep":
+        return route
+    found = Selections(subject, config, 1)
+    keep = fill(found.order(route.select, config.loop.seed), found.costs, route.rho)
+    return replace(route, keep=keep, select="keep")
+
+
+def _distillation(
+    config: ActRun, route: RouteConfig, subject: Subject, samples: Samples, probed: Path
+) -> DistillTask:
     teacher = subject.stack
     kind = _kind(config, teacher)
     theirs = GraphHeads(teacher, config.graph, kind)
-    fill(theirs, probed / HEADS)
+    fill_module(theirs, probed / HEADS)
     source: Source = Live(Teacher(teacher, theirs))
     if not config.live:
         store = TargetStore(probed / TARGETS)
@@ -202,14 +205,14 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
     units = stream_map(teacher, student) if config.smaller else tuple(range(len(teacher.units)))
     heads = GraphHeads(student, config.graph, kind)
     inherit_heads(heads, theirs, units)
-    router = None if config.route.gate == "fixed" else Router(student, config.router)
+    router = None if route.gate == "fixed" else Router(student, config.router)
     some = samples.batch(range(min(config.loop.batch_size, len(samples))))
     return DistillTask(
         student,
         heads,
         source,
         config.losses,
-        config.route,
+        route,
         router=router,
         units=units,
         frozen_heads=config.frozen_heads,
@@ -281,209 +284,10 @@ def open_student(config: ActRun, subject: Subject, folder: Path) -> tuple[Stack,
     """Return a trained student and its router, in eval mode."""
     student = new_student(config, subject.stack)
     merge(student)
-    fill(student, folder / STUDENT)
+    fill_module(student, folder / STUDENT)
     router = None
     if config.route.gate != "fixed":
         router = Router(student, config.router)
-        fill(router, folder / ROUTER)
+        fill_module(router, folder / ROUTER)
         router.eval()
     return student.eval(), router
-
-
-# Calibration.
-
-
-def run_calibrate(folder: Path, root: Path | None, rhos: Sequence[float] = ()) -> dict[str, Any]:
-    """Find the threshold of each budget on held-out samples; write ``calibration.json``.
-
-    Without `rhos` those of `RHOS` that leave room for what always runs.
-    """
-    config = open_run(folder)
-    subject = open_subject(config, root)
-    student, router = open_student(config, subject, folder)
-    if router is None:
-        raise InputError(f"{folder}: a fixed gate has no thresholds; its units are route.keep")
-    samples = subject.held_out()
-    batches = _batches(samples, config.loop.batch_size)
-    costs = measure_costs(student, batches)
-    logits = router_logits(student, router, batches)
-    phases = [student.of_phase(phase) for phase in range(student.phases)]
-    table = []
-    for rho in rhos or [rho for rho in RHOS if rho >= costs.share(())]:
-        threshold = calibrate(logits, phases, costs, rho)
-        gates = [(found > threshold).float().mean(0).tolist() for found in logits]
-        open_ = [0.0] * len(student.units)
-        for units, shares in zip(phases, gates, strict=True):
-            for unit, share in zip(units, shares, strict=True):
-                open_[unit] = 1.0 if student.units[unit].fixed else share
-        spent = float(np.dot(open_, costs.each) / sum(costs.each))
-        table.append({"rho": rho, "threshold": threshold, "spent": spent, "open": open_})
-    found = {
-        "version": __version__,
-        "units": [unit.name for unit in student.units],
-        "costs": list(costs.each),
-        "samples": len(samples),
-        "budgets": table,
-    }
-    write_json(folder / CALIBRATION, found)
-    return found
-
-
-def _batches(samples: Samples, size: int) -> list[Any]:
-    return [samples.batch(index) for index in slices(len(samples), size)]
-
-
-@torch.no_grad()
-def router_logits(stack: Stack, router: Router, batches: Sequence[Any]) -> list[Tensor]:
-    """Return the logits of all rows by phase, [R, U]; later phases see what open gates leave."""
-    kept: list[list[Tensor]] = [[] for _ in range(stack.phases)]
-
-    def decide(phase: int, seen: RouterInput) -> Tensor:
-        logits = router.logits(phase, seen)
-        kept[phase].append(logits.cpu())
-        return router.held(phase, (logits > 0).float())
-
-    for batch in batches:
-        gated(stack, stack.prepare(batch), decide, skip=True)
-    return [torch.cat(parts) for parts in kept]
-
-
-def threshold_of(folder: Path, rho: float) -> float:
-    """Return a budget's threshold; `InputError` where it was not calibrated for."""
-    if not (folder / CALIBRATION).is_file():
-        raise InputError(f"{folder}: not calibrated; run `sterna actdistill calibrate {folder}`")
-    budgets = read_json(folder / CALIBRATION)["budgets"]
-    for row in budgets:
-        if abs(row["rho"] - rho) < 1e-9:
-            return float(row["threshold"])
-    known = ", ".join(f"{row['rho']:g}" for row in budgets)
-    raise InputError(f"{folder}: calibrated for rho {known}, not {rho:g}; calibrate for it too")
-
-
-# Evaluation.
-
-
-def run_eval(
-    folder: Path,
-    root: Path | None,
-    split: str,
-    rhos: Sequence[float],
-    arms: Sequence[str],
-    *,
-    about: int | None = None,
-    draws: int = 3,
-    measured: int = 4,
-    out: Path | None = None,
-) -> dict[str, Any]:
-    """Score the student at each budget, and every baseline at the FLOPs the student then used.
-
-    Baselines keep fixed units of the teacher, chosen on held-out samples, never fewer FLOPs than
-    the student spent (`gates.reach`); `draws` of random-k are walked. The first `measured` episodes
-    are walked again one by one to time and count them. A student with a fixed gate
-    has one budget, what it keeps.
-    """
-    unknown = [arm for arm in arms if arm not in ARMS]
-    if unknown:
-        raise InputError(f"actdistill: arm {unknown[0]!r} is none of {', '.join(ARMS)}")
-    config = open_run(folder)
-    subject = open_subject(config, root)
-    student, router = open_student(config, subject, folder)
-    rows: list[dict[str, Any]] = []
-    if "teacher" in arms:
-        walked = subject.score(subject.stack, everything(subject.stack), split, about, measured)
-        rows.append(_row("teacher", 1.0, walked))
-    baselines = _Baselines(subject, config, draws)
-    for rho in rhos if router is not None else (config.route.rho,):
-        decide, named = _student_gates(config, student, router, folder, rho)
-        walked = subject.score(student, decide, split, about, measured)
-        if "student" in arms:
-            rows.append(_row("student", rho, walked, **named))
-        for arm in arms:
-            if arm not in ("student", "teacher"):
-                for keep, more in baselines.chosen(arm, walked.share):
-                    decide = static(subject.stack, keep)
-                    score = subject.score(subject.stack, decide, split, about, measured)
-                    rows.append(_row(arm, rho, score, keep=list(keep), **more))
-    result = {
-        "version": __version__,
-        "split": split,
-        "student": str(folder),
-        "teacher": str(config.teacher),
-        "seed": config.loop.seed,
-        "threads": torch.get_num_threads(),
-        "units": [unit.name for unit in subject.stack.units],
-        "config": _about(config),
-        "rows": rows,
-    }
-    if out is not None:
-        write_json(out / f"actdistill_{split}.json", result)
-    return result
-
-
-def _student_gates(
-    config: ActRun, student: Stack, router: Router | None, folder: Path, rho: float
-) -> tuple[Decide, dict[str, Any]]:
-    if router is None:
-        keep = config.route.keep
-        return static(student, keep), {"keep": list(keep)}
-    threshold = threshold_of(folder, rho)
-    return router.decide(threshold), {"threshold": threshold}
-
-
-def _row(arm: str, rho: float, walked: Walked, **more: Any) -> dict[str, Any]:
-    return {
-        "arm": arm,
-        "rho": rho,
-        "scores": walked.scores,
-        "share": walked.share,
-        "flops_per_decision": walked.flops,
-        "counted": walked.counted,
-        "milliseconds": walked.milliseconds,
-        "open": walked.open_,
-        "per_episode": walked.per_episode,
-        **more,
-    }
-
-
-class _Baselines:
-    """Fixed selections of the teacher's units at given costs; orders are worked out once."""
-
-    def __init__(self, subject: Subject, config: ActRun, draws: int) -> None:
-        self.subject, self.config, self.draws = subject, config, draws
-        self._held: list[Any] | None = None
-        self._costs: Costs | None = None
-        self._orders: dict[str, list[int]] = {}
-
-    def chosen(self, arm: str, share: float) -> list[tuple[tuple[int, ...], dict[str, Any]]]:
-        """Return the selections of an arm that cost `share` of all, or just above."""
-        if arm == "random-k":
-            return [
-                (reach(random_order(self.costs, n), self.costs, share), {"draw": n})
-                for n in range(self.draws)
-            ]
-        return [(reach(self._order(arm), self.costs, share), {})]
-
-    @property
-    def held(self) -> list[Any]:
-        if self._held is None:
-            self._held = _batches(self.subject.held_out(), self.config.loop.batch_size)
-        return self._held
-
-    @property
-    def costs(self) -> Costs:
-        if self._costs is None:
-            self._costs = measure_costs(self.subject.stack, self.held)
-        return self._costs
-
-    def _order(self, arm: str) -> list[int]:
-        stack = self.subject.stack
-        if arm not in self._orders:
-            if arm == "first-k":
-                order = first_order(stack)
-            elif arm == "cosine":
-                found = cosine_importance(stack, self.held)
-                order = sorted(range(len(found)), key=lambda n: -found[n])
-            else:
-                order = greedy_path(held_out_loss(stack, self.held), self.costs)
-            self._orders[arm] = order
-        return self._orders[arm]
