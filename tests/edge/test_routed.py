@@ -18,6 +18,9 @@ from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.graph import GraphConfig, GraphHeads
 from sterna.actdistill.router import Router, RouterConfig
 from sterna.actdistill.stack import act
+from sterna.edge.bench.episode import Shape
+from sterna.edge.bench.process import Plan
+from sterna.edge.bench.routed_saved import TorchActor, save_routed
 from sterna.edge.routed import RoutedGraph, form_of
 from sterna.edge.routed_files import Routed
 from sterna.edge.routed_folder import Feed, drawn_feeds, export_actor, flops_of, in_torch
@@ -25,6 +28,7 @@ from sterna.edge.runtime.actor import Actor
 from sterna.edge.runtime.engine import Engine
 from sterna.errors import InputError
 from sterna.models.vla import Vla, VlaConfig
+from sterna.recipes.latency import run_latency
 from toy_llama_vla import vla
 
 onnx = pytest.importorskip("onnx")
@@ -254,3 +258,35 @@ def _llama(head: str) -> Any:
     from sterna.actdistill.stack import stack_of
 
     return stack_of(vla(head, layers=2))
+
+
+def test_torch_behind_the_same_interface(made: Made, tmp_path: Path) -> None:
+    folder = save_routed(made.routed, tmp_path / "policy")
+    given = {name: made.feeds[0][name] for name in ("images", "proprio")}
+    found = []
+    for actor in (TorchActor(folder), Actor.open(made.folder, rho=0.5)):
+        actor.start("open the door")
+        found.append([actor.step(**given) for _ in range(2)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours.actions, theirs.actions, atol=1e-5)
+        assert ours.gates.tolist() == theirs.gates.tolist()
+        assert ours.flops == pytest.approx(theirs.flops)
+
+
+def test_the_bench_reads_it(made: Made, tmp_path: Path) -> None:
+    """Three arms in processes of their own, taking turns; FLOPs of the units that ran."""
+    engines = ("onnx", "onnx-int8", "onnx-static")
+    plan = Plan(rounds=1, episodes=1, progress=False)
+    shape = Shape(steps=3, words=2)
+    asked = [f"{made.folder}:{','.join(engines)}"]
+    result = run_latency(asked, tmp_path, threads=(1,), shape=shape, plan=plan)
+    assert [row["engine"] for row in result["rows"]] == list(engines)
+    graph = RoutedGraph(made.routed.stack, made.routed.router)
+    base, each = flops_of(graph)
+    whole, _, static = result["rows"]
+    assert static["flops_step"] == pytest.approx(base + each[0] + each[2])
+    assert static["units_run"] == 2.0 and 1 <= whole["units_run"] <= UNITS
+    assert whole["flops_step"] == pytest.approx(base + each[0] * whole["units_run"])
+    assert whole["same_decisions"] == 3 and not whole["torch_loaded"]
+    text = (tmp_path / "latency.md").read_text()
+    assert "An episode of 3 steps on noise" in text and (tmp_path / "latency.png").is_file()
