@@ -114,8 +114,8 @@ def test_a_fixed_and_a_smaller_student(
     refused = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house)
     refused.refused("a fixed gate has no thresholds")
     words = ("actdistill", "eval", student, "--data", toy_house, "--about", 2, "--measure", 0)
-    said = sterna(capsys, *words, "--arms", "student")
-    assert said.code == 0 and said.out.startswith("student") and said.out.count("\n") == 1
+    (row,) = sterna(capsys, *words, "--arms", "student", "--json").json["rows"]
+    assert row["keep"] == [0, 1, 2] and row["open"] == [1.0] * 3 and row["share"] < 0.5
 
 
 def test_a_selection_is_trained_as_the_router_is(

@@ -28,10 +28,7 @@ from sterna.actdistill.distill import (
     inherit_heads,
     stream_map,
 )
-from sterna.actdistill.gates import (
-    fill,
-    measure_costs,
-)
+from sterna.actdistill.gates import measure_costs
 from sterna.actdistill.graph import GraphHeads
 from sterna.actdistill.losses import last_step
 from sterna.actdistill.probe import ProbeTask, Teacher, write_targets
@@ -139,7 +136,7 @@ def _plain(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}
 
 
-def fill_module(module: nn.Module, file: Path) -> None:
+def fill(module: nn.Module, file: Path) -> None:
     """Load weights strictly; `InputError` for those of another module."""
     state = load(read_bytes(file))
     try:
@@ -184,8 +181,7 @@ def _selected(config: ActRun, subject: Subject) -> RouteConfig:
     route = config.route
     if route.gate != "fixed" or route.select == "keep":
         return route
-    found = Selections(subject, config, 1)
-    keep = fill(found.order(route.select, config.loop.seed), found.costs, route.rho)
+    keep = Selections(subject, config, 1).fitting(route.select, route.rho, config.loop.seed)
     return replace(route, keep=keep, select="keep")
 
 
@@ -195,7 +191,7 @@ def _distillation(
     teacher = subject.stack
     kind = _kind(config, teacher)
     theirs = GraphHeads(teacher, config.graph, kind)
-    fill_module(theirs, probed / HEADS)
+    fill(theirs, probed / HEADS)
     source: Source = Live(Teacher(teacher, theirs))
     if not config.live:
         store = TargetStore(probed / TARGETS)
@@ -284,10 +280,10 @@ def open_student(config: ActRun, subject: Subject, folder: Path) -> tuple[Stack,
     """Return a trained student and its router, in eval mode."""
     student = new_student(config, subject.stack)
     merge(student)
-    fill_module(student, folder / STUDENT)
+    fill(student, folder / STUDENT)
     router = None
     if config.route.gate != "fixed":
         router = Router(student, config.router)
-        fill_module(router, folder / ROUTER)
+        fill(router, folder / ROUTER)
         router.eval()
     return student.eval(), router

@@ -30,7 +30,7 @@ from sterna.models.vla_folder import from_pretrained as open_vla
 from sterna.models.walk import MAX_STEPS
 from sterna.recipes.actdistill import DuetAct, VlaAct
 from sterna.recipes.rooms import rooms_of
-from sterna.recipes.routed import POLICY, ROUTER, STUDENT, fill_module, open_run
+from sterna.recipes.routed import POLICY, ROUTER, STUDENT, fill, open_run
 from sterna.recipes.routed_table import CALIBRATION
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
@@ -89,7 +89,7 @@ def _student(folder: Path, rho: float | None) -> Routed:
     else:
         stack = VlaStack(open_vla(folder / POLICY))
     router = Router(stack, config.router)
-    fill_module(router, folder / ROUTER)
+    fill(router, folder / ROUTER)
     found = read_json(folder / CALIBRATION)
     budgets = {row["rho"]: row for row in found["budgets"]}
     wanted = _usual(budgets, rho)

@@ -91,8 +91,8 @@ def run_eval(
 
     Baselines keep fixed units of the teacher, chosen on held-out samples, never fewer FLOPs than
     the student spent (`gates.reach`); `draws` of random-k are walked. The first `measured` episodes
-    are walked again one by one to time and count them. A student with a fixed gate
-    has one budget, what it keeps.
+    are walked again one by one to time and count them. A student with a fixed gate has one budget,
+    what it keeps; shares are of all units of the teacher.
     """
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown:
@@ -108,6 +108,9 @@ def run_eval(
     for rho in rhos if router is not None else (config.route.rho,):
         decide, named = _student_gates(config, student, router, folder, rho)
         walked = subject.score(student, decide, split, about, measured)
+        if config.smaller:  # its own units are not all of its teacher's
+            whole = sum(measure_costs(student, baselines.held).each) / sum(baselines.costs.each)
+            walked.share *= whole
         if "student" in arms:
             rows.append(_row("student", rho, walked, **named))
         for arm in arms:

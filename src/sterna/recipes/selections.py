@@ -7,6 +7,7 @@ from typing import Any
 from sterna.actdistill.gates import (
     Costs,
     cosine_importance,
+    fill,
     first_order,
     greedy_path,
     held_out_loss,
@@ -56,6 +57,10 @@ class Selections:
         if self._costs is None:
             self._costs = measure_costs(self.subject.stack, self.held)
         return self._costs
+
+    def fitting(self, arm: str, rho: float, draw: int) -> tuple[int, ...]:
+        """Return the units of an arm that cost at most `rho` of all."""
+        return fill(self.order(arm, draw), self.costs, rho)
 
     def order(self, arm: str, draw: int = 0) -> list[int]:
         """Return units in the order in which an arm takes them; `draw` is the seed of random-k."""
