@@ -189,7 +189,9 @@ def _routed(ask: Ask, shape: Shape, scratch: Path) -> Subject:
     if "torch-compile" in ask.engines:
         raise InputError(f"{ask.model}: routed policies are not compiled; leave torch-compile out")
     if "torch" in ask.engines:
-        folders["torch"] = save_routed(routed, scratch / "policy")
+        own = Path(ask.model)
+        routes = is_student(own)
+        folders["torch"] = save_routed(routed, scratch / "policy") if routes else policy_of(own)
         size["torch"] = (folders["torch"] / "model.safetensors").stat().st_size
     wanted = [engine for engine in ask.engines if engine not in folders]
     if wanted:
