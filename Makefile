@@ -19,7 +19,7 @@ setup: $(STAMP)  ## make .venv and install sterna with its test tools (again onl
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,export,lerobot,serve,text,viz,vlm]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,export,lerobot,metaworld,serve,text,viz,vlm]"
 	touch $@
 
 lint: $(STAMP)  ## style, types and the floors of the house

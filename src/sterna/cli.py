@@ -41,6 +41,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   ego episodes write the episodes that walks are drawn from as a file to be walked (VLN-CE's)
   ego sight    let the vision tower of a small navigator learn to see, from rendered labels
+  metaworld    `metaworld demos | train | eval`: small policies for manipulation (Meta-World)
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,
@@ -75,6 +76,9 @@ COMMANDS = {
     "ego export": "ego:export",
     "ego sight": "sight:sight",
     "ego episodes": "ego:episodes",
+    "metaworld demos": "metaworld:demos",
+    "metaworld train": "metaworld:train",
+    "metaworld eval": "metaworld:evaluate",
     "show": "showing:show",
     "study": "studies:study",
 }

@@ -15,8 +15,9 @@ from sterna.commands.common import parse, say
 class Latency:
     """Time one agent's episodes and steps, with memory, file sizes and FLOPs, in one table.
 
-    A model is a preset (random weights), a run or saved policy, or an exported folder. Engines:
-    torch, torch-compile, onnx, onnx-int8; a model without engines takes all it has. What is not
+    A model is a preset (random weights), a run or saved policy, a student of ActDistill, or an
+    exported folder. Engines: torch, torch-compile, onnx, onnx-int8, and of students onnx-static,
+    onnx-static-int8; a model without engines takes all it has. What is not
     exported yet is exported for the occasion. Ratios are against the first arm named.
     """
 
@@ -43,6 +44,10 @@ class Latency:
     """Objects at every place, for policies that read them."""
     seed: int = 0
     """Of random weights, words and features."""
+    rho: float | None = None
+    """Budget of routed policies (default: each one's usual one)."""
+    demos: Path | None = None
+    """Demonstrations whose held-out frames policies of actions see (default: noise)."""
     json: bool = False
     """Print one JSON object on standard output."""
 
@@ -55,9 +60,11 @@ def latency(argv: Sequence[str]) -> int:
     from sterna.recipes.latency import run_latency
 
     args: Latency = parse(Latency, argv, "bench latency")
-    names = ("steps", "words", "views", "objects", "seed")
+    names = ("steps", "words", "views", "objects", "seed", "rho")
     shape = Shape(**{name: getattr(args, name) for name in names})
     plan = Plan(rounds=args.rounds, episodes=args.episodes)
-    result = run_latency(args.models, args.out, threads=args.threads, shape=shape, plan=plan)
+    result = run_latency(
+        args.models, args.out, threads=args.threads, shape=shape, plan=plan, demos=args.demos
+    )
     say(f"{markdown(result)}\nwritten: {', '.join(result['files'])}", result, args.json)
     return 0

@@ -36,6 +36,12 @@ class Export(Common):
     """A tokenizer.json; default: the one of the data, else of the run's encoder."""
     workers: int = 1
     """Processes that walk with the export."""
+    rho: float | None = None
+    """Usual budget of a routed policy, one that it is calibrated for (default: 0.5)."""
+    keep: tuple[int, ...] = ()
+    """Units of a routed policy's static graphs (default: those that run most often within rho)."""
+    static: bool = True
+    """Write static graphs beside routed ones, for engines that refuse `If`."""
 
 
 def export(argv: Sequence[str]) -> int:
@@ -43,9 +49,12 @@ def export(argv: Sequence[str]) -> int:
     from sterna.edge.card import readme
     from sterna.recipes.exporting import Check, run_export
     from sterna.recipes.options import use_threads
+    from sterna.recipes.subjects import routed_folder
 
     args: Export = parse(Export, argv, "export")
     use_threads(args.threads)
+    if routed_folder(str(args.policy)):
+        return _routed(args)
     check = Check(split=args.split, episodes=args.episodes, workers=args.workers)
     card = run_export(
         args.policy,
@@ -61,4 +70,31 @@ def export(argv: Sequence[str]) -> int:
     following = f"sterna eval {args.to} --engine {engine} --split {args.split}"
     text = f"{readme(card)}\nexported: {args.to}\nnext: {following}"
     say(text, card | {"out": str(args.to)}, args.json)
+    return 0
+
+
+def _routed(args: Export) -> int:
+    from sterna.edge.routed_folder import readme as actor_readme
+    from sterna.recipes.routed_export import (
+        DuetAct,
+        is_student,
+        open_run,
+        readme,
+        run_export_routed,
+    )
+
+    walks = is_student(args.policy) and isinstance(open_run(args.policy), DuetAct)
+    card = run_export_routed(
+        args.policy,
+        args.to,
+        find_data(args.data) if walks else None,
+        int8=args.int8,
+        rho=args.rho,
+        keep=args.keep or None,
+        static=args.static,
+        split=args.split,
+        about=args.episodes,
+    )
+    text = f"{(readme if walks else actor_readme)(card)}\nexported: {args.to}"
+    say(f"{text}\nnext: sterna bench latency {args.to}", card | {"out": str(args.to)}, args.json)
     return 0

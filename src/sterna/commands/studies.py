@@ -73,12 +73,17 @@ class Study(Common):
             "vlnr1-memory",
             "vlnr1-actions",
             "vlnr1-group",
+            "actdistill-graph",
+            "actdistill-losses",
+            "actdistill-router",
+            "actdistill-budget",
         ]
     ]
     """minivln-stages, -losses, -kdweight: Tables III, IV, V of MiniVLN with controls; -beyond:
     switches that the paper does not have (all share the runs of one --out); r2r-text: a teacher and
     its student without pre-training; toy: the same on generated houses; vlnr1-...: VLN-R1's
-    ablations, a navigator fine-tuned and practised on --walks, walked in houses."""
+    ablations, a navigator fine-tuned and practised on --walks, walked in houses; actdistill-...:
+    graphs, losses, router and gates, budgets of students that --recipe distils from --teacher."""
     scale: Literal["text", "text-reverie", "houses", "toy", "toy-reverie"] = "text"
     """Recipes of the minivln tables: text observations of R2R or REVERIE, houses (`sterna data make
     houses`), or toy houses (written unless --data is given)."""
@@ -114,7 +119,17 @@ class Study(Common):
     practice: int | None = None
     """Iterations of GRPO (vlnr1 studies; default: the recipes')."""
     limit: int | None = None
-    """Walk every k-th episode, about this many (vlnr1 studies)."""
+    """Walk every k-th episode, about this many (vlnr1 and actdistill studies)."""
+    recipe: str = "toy-duet"
+    """Recipe of `sterna actdistill` (actdistill studies)."""
+    demos: Path | None = None
+    """Demonstrations (actdistill studies of vla-s; `sterna metaworld demos`)."""
+    probe_iterations: int | None = None
+    """Optimiser steps of a probe (actdistill studies; default: the recipe's)."""
+    rho: float = 0.5
+    """Budget of the rows (actdistill studies, but for -budget)."""
+    split: str | None = None
+    """Split to score (actdistill studies; default val_unseen, for vla-s goals)."""
     only: tuple[str, ...] = ()
     """Take only the steps whose names match one of these patterns, for example 'teacher*'."""
     plan: bool = False
@@ -132,6 +147,8 @@ def study(argv: Sequence[str]) -> int:
     use_threads(args.threads)
     if args.name.startswith("vlnr1-"):
         return _navigators(args)
+    if args.name.startswith("actdistill-"):
+        return _routed(args)
     family = f"minivln-{args.scale}" if args.name.startswith("minivln-") else args.name
     out = args.out or Path("runs") / family
     toy = args.name == "toy" or (family != args.name and args.scale.startswith("toy"))
@@ -177,6 +194,37 @@ def _navigators(args: Study) -> int:
     )
     drawn = args.episodes is not None and args.practised is not None
     root = None if drawn else find_data(args.data)
+    if args.plan:
+        every = steps(args.name, options, root, args.threads)
+        text, values = plan_text(every), plan_values(every)
+    else:
+        text, values = run_study(args.name, options, root, threads=args.threads, only=args.only)
+    say(text, values, args.json)
+    return 0
+
+
+def _routed(args: Study) -> int:
+    from sterna.recipes.actdistill import ACTDISTILL, DuetAct
+    from sterna.recipes.actstudy import Options, run_study, steps
+    from sterna.recipes.study import plan_text, plan_values
+
+    if args.recipe not in ACTDISTILL:
+        raise InputError(f"--recipe {args.recipe}: choose one of {', '.join(ACTDISTILL)}")
+    graph = isinstance(ACTDISTILL[args.recipe](), DuetAct)
+    goals = "demos" in vars(ACTDISTILL[args.recipe]())
+    options = Options(
+        out=args.out or Path("runs") / f"actdistill-{args.recipe}",
+        recipe=args.recipe,
+        teacher=args.teacher,
+        demos=args.demos,
+        seeds=args.seeds,
+        iterations=args.iterations,
+        probe_iterations=args.probe_iterations,
+        rho=args.rho,
+        split=args.split or ("goals" if goals else "val_unseen"),
+        about=args.limit,
+    )
+    root = find_data(args.data) if graph or args.data else None
     if args.plan:
         every = steps(args.name, options, root, args.threads)
         text, values = plan_text(every), plan_values(every)

@@ -101,10 +101,12 @@ def write_manifest(
     max_words: int,
     max_steps: int,
     about: Mapping[str, Any],
+    routes: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``manifest.json`` over all other files of a folder, with their SHA-256.
 
-    `views` are headings and elevations (radians, [V]) of the views that the policy learnt from.
+    `views` are headings and elevations (radians, [V]) of the views that the policy learnt from;
+    `routes` is what `routed_folder.routes_of` says of a routed policy.
     """
     names = sorted(file.name for file in folder.iterdir() if file.name != MANIFEST)
     content: dict[str, Any] = {
@@ -120,5 +122,7 @@ def write_manifest(
         "about": json.loads(json.dumps(dict(about), allow_nan=False)),
         "files": {name: sha256(folder / name) for name in names},
     }
+    if routes is not None:
+        content["routes"] = dict(routes)
     write_json(folder / MANIFEST, content | {"digest": digest(content)})
     return folder / MANIFEST

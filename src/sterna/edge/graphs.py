@@ -159,13 +159,13 @@ def _cross(
     last = len(stack.x_layers) - 1
     for number, module in enumerate(stack.x_layers):
         layer = cast(CrossLayer, module)
-        x = _attend(layer.visual_attention, x, (words[2 * number], words[2 * number + 1]))
-        x = _attend(layer.visn_self_att, x, None, bias, keep if number == last else None)
+        x = attend_row(layer.visual_attention, x, (words[2 * number], words[2 * number + 1]))
+        x = attend_row(layer.visn_self_att, x, None, bias, keep if number == last else None)
         x = layer.visn_output(layer.visn_inter(x), x)
     return x
 
 
-def _attend(
+def attend_row(
     block: Attention,
     x: Tensor,
     context: KeyValue | None,
@@ -173,7 +173,7 @@ def _attend(
     keep: Tensor | None = None,
 ) -> Tensor:
     """`Attention.forward` for one row: x [Q, D], `context` [H, L, E], `bias` [H or 1, Q, Q]."""
-    maps, tokens = block.projections, len(x)
+    maps, tokens = block.projections, x.shape[0]
     if context is None:
         apart = maps.joined(x).view(tokens, 3 * maps.heads, -1).transpose(0, 1)
         query, key, value = torch.split(apart, maps.heads)

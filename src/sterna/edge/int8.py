@@ -32,11 +32,19 @@ ALSO, ONCE = ("visual_attention.att.query.", "local_head."), (".linear1.", ".lin
 does not, which is most of that graph's work and little of its error."""
 
 
-def quantise(part: str, source: Path, target: Path) -> None:
-    """Write the int8 twin of one graph (`PARTS`).
+def quantise(
+    part: str,
+    source: Path,
+    target: Path,
+    *,
+    spared: Iterable[str] = (),
+    before: Iterable[str] = (),
+) -> None:
+    """Write the int8 twin of one graph.
 
     Weights of matrix products get one scale a column, word tables one a row; see `TWICE` for
-    activations.
+    activations. What outputs `spared` alone need (a router) stays float32; products that lead to
+    `before` multiply the rounding error too.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -45,7 +53,11 @@ def quantise(part: str, source: Path, target: Path) -> None:
     _split_gemms(model.graph)
     _narrow_words(model.graph)
     wide = _wide_products(model.graph)
-    behind = _products_behind(model.graph, TWICE[part])
+    for output in spared:
+        for name in only_for(model.graph, output):
+            wide.pop(name, None)
+    behind = _products_behind(model.graph, TWICE.get(part, ()))
+    behind |= _products_before(model.graph, before)
     twice = {
         name
         for name, weights in wide.items()
@@ -88,6 +100,31 @@ def _products_behind(graph: Any, inputs: Iterable[str]) -> set[str]:
             if node.op_type == "MatMul":
                 products.add(node.name)
     return products
+
+
+def _products_before(graph: Any, names: Iterable[str]) -> set[str]:
+    """Return the products that some values depend on."""
+    wanted, products = set(names), set()
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            if node.op_type == "MatMul":
+                products.add(node.name)
+    return products
+
+
+def only_for(graph: Any, output: str) -> set[str]:
+    """Return the names of the nodes that one output alone needs."""
+    others = {entry.name for entry in graph.output} - {output}
+    found, mine = set(), {output}
+    for node in reversed(graph.node):
+        made = set(node.output)
+        if made & others:
+            others.update(node.input)
+        elif made & mine:
+            mine.update(node.input)
+            found.add(node.name)
+    return found
 
 
 def _multiply_twice(graph: Any, products: set[str]) -> list[str]:

@@ -39,8 +39,11 @@ def check_installed() -> None:
         )
 
 
-def write_graph(example: Example, path: Path) -> None:
-    """Write one graph with free dimensions, constants folded."""
+def write_graph(example: Example, path: Path, *, shapes: Any = None) -> None:
+    """Write one graph with free dimensions, constants folded.
+
+    `shapes` are the free dimensions as torch wants them, where inputs are not one an argument.
+    """
     import onnx
 
     graph, inputs, outputs = example
@@ -50,7 +53,7 @@ def write_graph(example: Example, path: Path) -> None:
             tuple(value for value, _ in inputs.values()),
             input_names=list(inputs),
             output_names=outputs,
-            dynamic_shapes=tuple(free for _, free in inputs.values()),
+            dynamic_shapes=shapes or tuple(free for _, free in inputs.values()),
             dynamo=True,
             external_data=False,
             opset_version=OPSET,

@@ -120,9 +120,9 @@ def outputs_of_torch(model: DUET, state: State) -> dict[str, NDArray[np.float32]
 
 def outputs_of_engine(engine: Engine, state: State) -> dict[str, NDArray[np.float32]]:
     """Run a state through an exported policy."""
-    memory = engine.read(state.ids.tolist())
+    words = engine.read(state.ids.tolist())
     panorama, mean = engine.look(state.tokens)
-    logits, near = engine.decide(state.feed | {"memory": memory, "panorama": panorama})
+    logits, near = engine.decide(state.feed | words | {"panorama": panorama})
     found = {"panorama": panorama, "mean": mean, "logits": logits}
     if near is not None:
         found["objects"] = near[len(state.feed["candidates"]) + 1 :]
@@ -156,10 +156,19 @@ class Agreement:
 
 
 def torch_walks(
-    model: DUET, panoramas: Panoramas, episodes: Sequence[Episode], *, batch_size: int, steps: int
+    model: DUET,
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+    *,
+    batch_size: int,
+    steps: int,
+    agent: Agent | None = None,
 ) -> Iterator[tuple[Episode, list[tuple[int, NDArray[np.float32]]]]]:
-    """Yield every episode with its decisions: node, and probabilities [1 + M] with STOP first."""
-    env, agent = GraphEnv(panoramas), Agent(model, panoramas)
+    """Yield every episode with its decisions: node, and probabilities [1 + M] with STOP first.
+
+    `agent` walks in place of the whole model (a routed one).
+    """
+    env, agent = GraphEnv(panoramas), agent or Agent(model, panoramas)
     for begin in range(0, len(episodes), batch_size):
         batch = episodes[begin : begin + batch_size]
         with torch.inference_mode():

@@ -110,6 +110,20 @@ class NavigatorAct(ActRun):
     """Environments that are walked side by side."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class VlaAct(ActRun):
+    """A policy of `sterna metaworld train`, on the demonstrations that it was cloned from."""
+
+    demos: Path = Path("demos")
+    """Folder of `sterna metaworld demos`."""
+    judged: int = 1024
+    """Held-out frames that calibrate thresholds and order the baselines, evenly over all."""
+    execute: int = 4
+    """Actions of a chunk that are executed when it is scored."""
+    scores: Path = Path("scores")
+    """Folder where scored episodes are kept, one folder a policy; an evaluation goes on there."""
+
+
 def deep_toy_teacher() -> TrainConfig:
     """A teacher of toy houses with layers to spare: 3 of words, 4 of each cross-modal encoder."""
     base = toy_teacher()
@@ -185,10 +199,23 @@ def navigator() -> NavigatorAct:
     )
 
 
+def metaworld() -> VlaAct:
+    """A policy of `sterna metaworld train` (vla-s)."""
+    base = _routed(toy_teacher(), 300, 1000, 3e-4)
+    return VlaAct(
+        graph=base.graph,
+        probe=replace(base.probe, batch_size=64),
+        probe_optimizer=base.probe_optimizer,
+        loop=replace(base.loop, batch_size=64),
+        optimizer=replace(base.optimizer, final_rate=0.0),
+    )
+
+
 ACTDISTILL: dict[str, Callable[[], Any]] = {
     "toy-duet": toy_duet,
     "house-duet": house_duet,
     "text-duet": text_duet,
     "navigator-s": navigator,
+    "vla-s": metaworld,
 }
 """Recipes by the names that `sterna actdistill` takes."""

@@ -16,6 +16,7 @@ from sterna.recipes.config import (
     Stage1Run,
     TrainConfig,
 )
+from sterna.recipes.metaworld import CloningRun
 from sterna.recipes.options import Common
 from sterna.recipes.practice import OfflineRun, RolloutRun
 from sterna.recipes.sftconfig import SftRun
@@ -90,6 +91,13 @@ class RolloutArguments(RunArguments):
     """A run of GRPO in environments by this recipe; every value can be changed."""
 
     config: Annotated[RolloutRun, tyro.conf.arg(name="")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloningArguments(RunArguments):
+    """A run of behaviour cloning by this recipe; every value can be changed."""
+
+    config: Annotated[CloningRun, tyro.conf.arg(name="")]
 
 
 def choices(kind: type[Any], recipes: Mapping[str, Callable[[], Any]]) -> Any:

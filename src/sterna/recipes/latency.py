@@ -6,9 +6,11 @@ import os
 import platform
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sterna import __version__
 from sterna.edge.bench.episode import Shape
@@ -19,7 +21,7 @@ from sterna.edge.onnx_files import check_installed
 from sterna.edge.runtime import ENGINES as EXPORTED
 from sterna.errors import InputError
 from sterna.files import write_bytes, write_json, write_text
-from sterna.recipes.subjects import known, prepare, read_asks
+from sterna.recipes.subjects import acts, known, policy_of, prepare, read_asks
 from sterna.show.bars import bars
 
 BUSY = 0.3
@@ -33,20 +35,27 @@ def run_latency(
     threads: Sequence[int] = (1, 2),
     shape: Shape | None = None,
     plan: Plan | None = None,
+    demos: Path | None = None,
 ) -> dict[str, Any]:
     """Measure models on engines; writes latency.json, .md and .png into `out`, returns the result.
 
+    `demos` is a folder of demonstrations: held-out frames of it are what policies of actions see.
     Exports that are missing are made in a folder of their own that is removed again. Raises
     `InputError` for models, engines or sizes that do not fit.
     """
     shape, plan = shape or Shape(), plan or Plan()
     asks = read_asks(asked)
+    if len({acts(ask) for ask in asks}) > 1:
+        raise InputError("bench: navigators and policies of actions have no episode in common")
     if not threads or min(threads) < 1 or len(set(threads)) < len(threads):
         raise InputError(f"--threads: expected different numbers from 1 on, found {list(threads)}")
     if any(set(ask.engines) & set(EXPORTED) for ask in asks if not ask.exported):
         check_installed()
     load = _load()
     with tempfile.TemporaryDirectory(prefix="sterna-latency-") as scratch:
+        if demos is not None:
+            file = write_frames(demos, asks[0].model, Path(scratch), shape)
+            shape = replace(shape, frames=str(file))
         subjects = {
             ask.model: prepare(ask, shape, Path(scratch) / f"model{number}")
             for number, ask in enumerate(asks)
@@ -57,6 +66,7 @@ def run_latency(
                 engine=engine,
                 threads=count,
                 folder=subjects[ask.model].folders[engine],
+                rho=shape.rho if subjects[ask.model].routed else None,
             )
             for count in threads
             for ask in asks
@@ -68,7 +78,7 @@ def run_latency(
         "version": __version__,
         "episode": asdict(shape),
         "plan": {"rounds": plan.rounds, "episodes": plan.episodes},
-        "map_nodes": _map_nodes(records[0].ready["open"]),
+        "map_nodes": [] if "flops" in records[0].ready else _map_nodes(records[0].ready["open"]),
         "reference": f"{arms[0].model} {arms[0].engine}",
         "models": models,
         "rows": rows_of(records, models),
@@ -76,6 +86,24 @@ def run_latency(
         "packages": {k: v for k, v in machine().items() if k != "machine"},
     }
     return result | {"files": _write(result, out)}
+
+
+def write_frames(demos: Path, model: str, folder: Path, shape: Shape) -> Path:
+    """Write held-out frames of demonstrations for a policy, one task after the other."""
+    from sterna.models.vla_folder import read_config
+    from sterna.recipes.metaworld import held_out_frames, open_samples
+
+    found = policy_of(Path(model))
+    samples = open_samples(demos, read_config(found / "config.json"))
+    batch = samples.batch(held_out_frames(samples, shape.steps)[: shape.steps])
+    file = folder / "frames.npz"
+    np.savez(
+        file,
+        images=batch.images.numpy(),
+        words=batch.words.numpy(),
+        proprio=batch.proprio.numpy(),
+    )
+    return file
 
 
 def _map_nodes(open_slots: Sequence[int]) -> list[int]:

@@ -39,7 +39,7 @@ from sterna.actdistill.targets import INDEX, TargetStore
 from sterna.actdistill.tuning import merge, student_of
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
-from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct
+from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct, VlaAct
 from sterna.recipes.routing import DuetSubject, Subject
 from sterna.recipes.runs import as_json, defaults_of, write_run
 from sterna.recipes.selections import Selections
@@ -48,7 +48,11 @@ HEADS, TARGETS = "heads.safetensors", "targets"
 STUDENT, ROUTER, POLICY = "student.safetensors", "router.safetensors", "policy"
 KEPT = "keep.json"
 KIND = "kind"
-_KINDS: dict[str, type[ActRun]] = {"duet": DuetAct, "navigator": NavigatorAct}
+_KINDS: dict[str, type[ActRun]] = {
+    "duet": DuetAct,
+    "navigator": NavigatorAct,
+    "vla": VlaAct,
+}
 
 
 def open_subject(config: ActRun, root: Path | None) -> Subject:
@@ -61,6 +65,10 @@ def open_subject(config: ActRun, root: Path | None) -> Subject:
         from sterna.recipes.routing_navigator import NavigatorSubject
 
         return NavigatorSubject(config, root)
+    if isinstance(config, VlaAct):
+        from sterna.recipes.routing_vla import VlaSubject
+
+        return VlaSubject(config)
     raise InputError(f"actdistill: no subject for {type(config).__name__}")
 
 

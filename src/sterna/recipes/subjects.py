@@ -9,22 +9,39 @@ from typing import Any
 
 import torch
 
+from sterna.actdistill.adapters.duet import DuetStack
 from sterna.edge.bench.episode import Shape, directions_of
 from sterna.edge.bench.flops import count_flops
+from sterna.edge.bench.routed_saved import save_routed
+from sterna.edge.card import CARD
 from sterna.edge.export import TOKENIZER, new_folder, write_engines, write_manifest
+from sterna.edge.routed import RoutedGraph
+from sterna.edge.routed_files import Routed, write_routed
+from sterna.edge.routed_folder import export_actor, flops_of, routes_of
 from sterna.edge.runtime import ENGINES as EXPORTED
 from sterna.edge.runtime import Manifest, read_manifest
-from sterna.edge.runtime.folder import is_export
+from sterna.edge.runtime.folder import (
+    ACTOR,
+    MANIFEST,
+    ROUTED_ENGINES,
+    is_export,
+    kind_of,
+    proven,
+)
 from sterna.errors import InputError
+from sterna.files import read_json
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
 from sterna.models.presets import PRESETS, preset
 from sterna.models.pretrained import save_pretrained
 from sterna.recipes.policies import open_policy, policy_folder
+from sterna.recipes.routed import POLICY
+from sterna.recipes.routed_export import actor_folder, is_actor, is_student, open_routed
 from sterna.recipes.toyworld import toy_tokenizer
 
-ENGINES = ("torch", "torch-compile", *EXPORTED)
-"""In torch as it is, through torch.compile, in ONNX Runtime with float32 and with int8."""
+ENGINES = ("torch", "torch-compile", *EXPORTED, *ROUTED_ENGINES)
+"""In torch as it is, through torch.compile, in ONNX Runtime with float32 and with int8;
+of routed policies also static graphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +62,12 @@ class Subject:
     """A model made ready: what is known of it, and its folder for every engine."""
 
     parameters: int
-    sizes: DuetConfig
+    sizes: Any
+    """A dataclass."""
     flops: tuple[int, float]
     folders: dict[str, Path]
     size: dict[str, int] = field(default_factory=dict)
+    routed: bool = False
 
 
 def read_ask(text: str) -> Ask:
@@ -77,8 +96,10 @@ def read_ask(text: str) -> Ask:
 
 def _every_engine(model: str) -> tuple[str, ...]:
     if _is_export(model):
-        return tuple(read_manifest(model).graphs)
-    return ENGINES
+        return tuple(read_json(Path(model) / MANIFEST)["graphs"])
+    if routed_folder(model):
+        return ("torch", *EXPORTED)
+    return ("torch", "torch-compile", *EXPORTED)
 
 
 def _is_export(model: str) -> bool:
@@ -102,8 +123,14 @@ def read_asks(asked: Sequence[str]) -> list[Ask]:
 
 def prepare(ask: Ask, shape: Shape, scratch: Path) -> Subject:
     """Build or open a model, export it where that is asked for, into `scratch`; count its work."""
+    if ask.exported and kind_of(Path(ask.model)) == ACTOR:
+        return _exported_actor(ask)
     if ask.exported:
         return _exported(ask, shape)
+    if routed_folder(ask.model):
+        return _routed(ask, shape, scratch)
+    if bad := [engine for engine in ask.engines if engine in ROUTED_ENGINES]:
+        raise InputError(f"{ask.model}: {bad[0]} is for routed policies; leave it out")
     if ask.model in PRESETS:
         torch.manual_seed(shape.seed)
         model = DUET(preset(ask.model)).eval()
@@ -132,6 +159,112 @@ def prepare(ask: Ask, shape: Shape, scratch: Path) -> Subject:
     )
 
 
+def routed_folder(model: str) -> bool:
+    """Say whether a model is a student of ActDistill, or a policy of actions."""
+    if model in PRESETS or _is_export(model):
+        return False
+    return is_student(Path(model)) or is_actor(Path(model))
+
+
+def acts(ask: Ask) -> bool:
+    """Say whether a model is a policy from observations to actions."""
+    if ask.model in PRESETS:
+        return False
+    folder = Path(ask.model)
+    if ask.exported:
+        return kind_of(folder) == ACTOR
+    return is_actor(policy_of(folder))
+
+
+def policy_of(model: Path) -> Path:
+    """Return where the weights of a model lie."""
+    return model / POLICY if is_student(model) else actor_folder(model)
+
+
+def _routed(ask: Ask, shape: Shape, scratch: Path) -> Subject:
+    """Make a routed policy ready: in torch at its budget, and exported."""
+    routed = open_routed(Path(ask.model), shape.rho if is_student(Path(ask.model)) else None)
+    folders: dict[str, Path] = {}
+    size: dict[str, int] = {}
+    if "torch-compile" in ask.engines:
+        raise InputError(f"{ask.model}: routed policies are not compiled; leave torch-compile out")
+    if "torch" in ask.engines:
+        own = Path(ask.model)
+        routes = is_student(own)
+        folders["torch"] = save_routed(routed, scratch / "policy") if routes else policy_of(own)
+        size["torch"] = (folders["torch"] / "model.safetensors").stat().st_size
+    wanted = [engine for engine in ask.engines if engine not in folders]
+    if wanted:
+        to, int8 = scratch / "export", any(engine.endswith("int8") for engine in wanted)
+        static = any(engine in ROUTED_ENGINES for engine in wanted)
+        graphs = _export_routed(routed, to, shape, int8, routed.static() if static else None)
+        folders |= dict.fromkeys(wanted, to)
+        for engine in wanted:
+            size[engine] = sum((to / file).stat().st_size for file in graphs[engine].values())
+    return Subject(
+        parameters=sum(p.numel() for p in routed.stack.parameters()),
+        sizes=routed.stack.model.config,
+        flops=_work(routed, shape),
+        folders=folders,
+        size=size,
+        routed=is_student(Path(ask.model)),
+    )
+
+
+def _work(routed: Routed, shape: Shape) -> tuple[int, float]:
+    """Return what runs of a DUET; of policies of actions the arms tell (here: all units)."""
+    if isinstance(routed.stack, DuetStack):
+        flops = count_flops(routed.stack.model, shape, (routed.router, routed.threshold))
+        return flops.episode, flops.step
+    base, each = flops_of(RoutedGraph(routed.stack, routed.router))
+    return int((base + sum(each)) * shape.steps), base + sum(each)
+
+
+def _export_routed(
+    routed: Routed, to: Path, shape: Shape, int8: bool, keep: Sequence[int] | None
+) -> dict[str, dict[str, str]]:
+    if not isinstance(routed.stack, DuetStack):
+        export_actor(routed, to, int8=int8, keep=keep)
+        graphs: dict[str, dict[str, str]] = read_json(to / MANIFEST)["graphs"]
+        return graphs
+    model = routed.stack.model
+    with new_folder(to) as partial:
+        graphs = write_routed(routed, partial, int8=int8, keep=keep)
+        toy_tokenizer().save(str(partial / TOKENIZER))
+        write_manifest(
+            partial,
+            model,
+            graphs,
+            views=directions_of(shape.views),
+            max_words=model.config.max_positions,
+            max_steps=model.config.max_steps - 1,
+            about={},
+            routes=routes_of(routed, keep),
+        )
+    return graphs
+
+
+def _exported_actor(ask: Ask) -> Subject:
+    folder = Path(ask.model)
+    manifest = proven(folder, ACTOR)
+    missing = [engine for engine in ask.engines if engine not in manifest["graphs"]]
+    if missing:
+        raise InputError(f"{folder}: holds no engine {missing[0]!r}; export it so")
+    routes, card = manifest["routes"], read_json(folder / CARD)
+    total = routes["base_flops"] + sum(routes["unit_flops"])
+    return Subject(
+        parameters=card["parameters"],
+        sizes=None,
+        flops=(int(total), total),
+        folders=dict.fromkeys(ask.engines, folder),
+        size={
+            engine: sum((folder / f).stat().st_size for f in manifest["graphs"][engine].values())
+            for engine in ask.engines
+        },
+        routed=True,
+    )
+
+
 def _exported(ask: Ask, shape: Shape) -> Subject:
     folder = Path(ask.model)
     manifest = read_manifest(folder)
@@ -152,6 +285,7 @@ def _exported(ask: Ask, shape: Shape) -> Subject:
         flops=(flops.episode, flops.step),
         folders=dict.fromkeys(ask.engines, folder),
         size={engine: _graph_bytes(manifest, engine) for engine in ask.engines},
+        routed=manifest.routes is not None,
     )
 
 
@@ -204,5 +338,5 @@ def known(subject: Subject) -> dict[str, Any]:
         "flops_episode": episode,
         "flops_step": step,
         "bytes": subject.size,
-        "sizes": asdict(subject.sizes),
+        "sizes": None if subject.sizes is None else asdict(subject.sizes),
     }

@@ -66,7 +66,8 @@ def bars_scene(result: Mapping[str, Any]) -> Scene:
         for panel in _PANELS:
             shapes += _bars(panel, arms, rows, threads, _TOP + number * height)
     episode = result["episode"]
-    title = f"An episode of {episode['steps']} steps, {episode['views']} views, batch 1"
+    sight = f"{episode['views']} views, " if result.get("map_nodes", True) else ""
+    title = f"An episode of {episode['steps']} steps, {sight}batch 1"
     return Scene(
         width=_WIDTH,
         height=bottom + 34,

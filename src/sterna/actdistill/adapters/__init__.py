@@ -6,3 +6,4 @@ from sterna.actdistill.adapters import duet as duet
 from sterna.actdistill.adapters import llama_vla as llama_vla
 from sterna.actdistill.adapters import navigator as navigator
 from sterna.actdistill.adapters import pi0 as pi0
+from sterna.actdistill.adapters import vla as vla

@@ -114,7 +114,8 @@ class DecoderStack(Stack):
         def recorder(number: int, layer: nn.Module) -> Callable[..., Tensor]:
             def forward(x: Tensor, **given: Any) -> Tensor:
                 calls.append((x, given))
-                if number == last:
+                # A traced pass goes on to its end: tracing keeps count of modules left.
+                if number == last and not torch.compiler.is_exporting():
                     raise _SeenError
                 returned.append(torch.zeros_like(x))
                 return returned[-1]
@@ -126,7 +127,7 @@ class DecoderStack(Stack):
                 call()
         except _SeenError:
             pass
-        between = [None if a[0] is b else a[0] for a, b in zip(calls[1:], returned, strict=True)]
+        between = [None if a[0] is b else a[0] for a, b in zip(calls[1:], returned, strict=False)]
         return DecoderState(
             x=calls[0][0],
             calls=tuple(given for _, given in calls),

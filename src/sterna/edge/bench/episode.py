@@ -34,6 +34,10 @@ class Shape:
     """Objects in sight at every place, for policies that read them."""
     seed: int = 0
     """Of features and words."""
+    frames: str | None = None
+    """File of frames (npz) that policies from observations to actions see; None: noise."""
+    rho: float | None = None
+    """Budget of routed policies; None: each one's usual one."""
 
     def __post_init__(self) -> None:
         """Check the sizes."""

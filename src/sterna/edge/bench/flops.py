@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from sterna.actdistill.router import Router
 from sterna.edge.bench.episode import Shape, observations, word_ids
 from sterna.edge.bench.torch_engine import TorchEngine
 from sterna.edge.runtime import Navigator
@@ -36,10 +37,14 @@ class Flops:
         return sum(self.steps) / len(self.steps)
 
 
-def count_flops(model: DUET, shape: Shape) -> Flops:
-    """Walk the episode once and count what runs; weights do not matter, sizes do."""
+def count_flops(model: DUET, shape: Shape, routed: tuple[Router, float] | None = None) -> Flops:
+    """Walk the episode once and count what runs; weights do not matter, sizes do.
+
+    Of a routed policy (its router and threshold) units that are skipped do not run, so weights do
+    matter.
+    """
     config = model.config
-    engine = TorchEngine(model.float().eval())
+    engine = TorchEngine(model.float().eval(), routed=routed)
     navigator = Navigator(engine, max_steps=shape.steps)
     with sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False) as counter:

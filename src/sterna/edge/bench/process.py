@@ -32,6 +32,8 @@ class Arm:
     engine: str
     threads: int
     folder: Path
+    rho: float | None = None
+    """Budget of an exported routed policy."""
 
     @property
     def label(self) -> str:
@@ -75,6 +77,7 @@ class Worker:
             "folder": str(arm.folder),
             "threads": arm.threads,
             "shape": asdict(shape),
+            "rho": arm.rho,
         }
         with self._messages.open("w") as messages:
             self._process = subprocess.Popen(

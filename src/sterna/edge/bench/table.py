@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sterna.edge.bench.process import Record
 
 Row = dict[str, Any]
+NEAR = 0.05
+"""Chunks of actions that differ nowhere by more than this (a fortieth of their range) are alike."""
 
 
 def rows_of(records: Sequence[Record], models: Mapping[str, Mapping[str, Any]]) -> list[Row]:
@@ -37,8 +39,7 @@ def rows_of(records: Sequence[Record], models: Mapping[str, Mapping[str, Any]]) 
             "engine": record.arm.engine,
             "threads": record.arm.threads,
             "parameters": model["parameters"],
-            "flops_episode": model["flops_episode"],
-            "flops_step": model["flops_step"],
+            **_flops(record, model),
             "file_MB": model["bytes"][record.arm.engine] / 1e6,
             "episode_ms": _summary(times["episode"]),
             "step_ms": _summary(times["step"]),
@@ -54,6 +55,18 @@ def rows_of(records: Sequence[Record], models: Mapping[str, Mapping[str, Any]]) 
         against = {"faster": same[0], "faster_than_own": own}
         rows.append(row | {k: _ratio(v, record) for k, v in against.items()} | _agrees(own, record))
     return rows
+
+
+def _flops(record: Record, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return operations of an episode and of a step: of the units that the arm ran, if it tells."""
+    if "flops" not in record.ready:
+        return {"flops_episode": model["flops_episode"], "flops_step": model["flops_step"]}
+    each = record.ready["flops"]
+    return {
+        "flops_episode": sum(each),
+        "flops_step": sum(each) / len(each),
+        "units_run": sum(record.ready["units_run"]) / len(each),
+    }
 
 
 def episodes_ms(record: Record) -> NDArray[np.float64]:
@@ -85,9 +98,14 @@ def _agrees(own: Record, record: Record) -> dict[str, Any]:
     """Compare the decisions of the warm-up walk with those of the model's first arm."""
     pairs = list(zip(own.ready["chances"], record.ready["chances"], strict=True))
     apart = [float(np.abs(np.subtract(a, b)).max()) for a, b in pairs]
+    acts = "flops" in record.ready
+    same = [
+        worst <= NEAR if acts else int(np.argmax(a)) == int(np.argmax(b))
+        for (a, b), worst in zip(pairs, apart, strict=True)
+    ]
     return {
         "decisions": len(pairs),
-        "same_decisions": sum(int(np.argmax(a)) == int(np.argmax(b)) for a, b in pairs),
+        "same_decisions": sum(same),
         "largest_difference": max(apart),
     }
 
@@ -127,11 +145,16 @@ def _cells(row: Row) -> list[str]:
 def _head(result: Mapping[str, Any]) -> list[str]:
     shape, plan, machine = result["episode"], result["plan"], result["machine"]
     nodes = result["map_nodes"]
+    sight = (
+        f"with {shape['views']} views, {shape['words']} word pieces, a map that grows from "
+        f"{nodes[0]} to {nodes[-1]} nodes"
+        if nodes
+        else f"on {'noise' if shape['frames'] is None else 'frames of demonstrations'}"
+    )
     return [
         "# Latency of one agent",
         "",
-        f"An episode of {shape['steps']} steps with {shape['views']} views, "
-        f"{shape['words']} word pieces, a map that grows from {nodes[0]} to {nodes[-1]} nodes; "
+        f"An episode of {shape['steps']} steps {sight}; "
         f"batch 1, {plan['rounds']} rounds of {plan['episodes']} episodes an arm, one arm at work "
         "at a time, turn by turn.",
         "",
@@ -153,8 +176,9 @@ def _foot(result: Mapping[str, Any]) -> list[str]:
         "* GFLOP: 2 for a multiplication with its addition; matrix products and attention, counted "
         "by torch while the graphs ran, the same for all engines of a model. A step without the "
         "text, mean.",
-        "* Same decisions: as the first arm of the model. Random weights have no lead to lose; "
-        "`sterna export` writes a card on real episodes.",
+        "* Of routed policies the units that ran are counted, others not. Same decisions: as the "
+        f"first arm of the model (chunks of actions: nowhere further apart than {NEAR}). Random "
+        "weights have no lead to lose; `sterna export` writes a card on real episodes.",
         "",
         f"Made with sterna {result['version']}, {packages}, seed {result['episode']['seed']}.",
     ]

@@ -6,9 +6,11 @@ map and reading its distances is the same code in every arm.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,8 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.fx.experimental import _config as shapes
 
+from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.router import Router
 from sterna.edge.bench.episode import directions_of
 from sterna.edge.graphs import PanoramaGraph, StepGraph, TextGraph
+from sterna.edge.routed_duet import RoutedStepGraph, RoutedTextGraph
 from sterna.edge.runtime import Engine, Manifest
 from sterna.errors import InputError
 from sterna.models.duet import DUET
@@ -26,10 +31,18 @@ from sterna.models.duet import DUET
 class TorchEngine(Engine):
     """A DUET model as an engine of the runtime; instructions are given as word ids."""
 
-    def __init__(self, model: DUET, *, threads: int = 1, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        model: DUET,
+        *,
+        threads: int = 1,
+        compiled: bool = False,
+        routed: tuple[Router, float] | None = None,
+    ) -> None:
         """Take a model in eval mode; `compiled` runs its graphs through torch.compile.
 
-        The number of threads holds for the whole process.
+        `routed` is its router with a threshold: skipped units are not run (and not compiled). The
+        number of threads holds for the whole process.
         """
         if threads < 1:
             raise InputError(f"threads must be at least 1, found {threads}")
@@ -38,11 +51,18 @@ class TorchEngine(Engine):
             shapes.use_duck_shape = False
         self.name, self.threads = "torch-compile" if compiled else "torch", threads
         self.manifest = _manifest(model)
-        graphs = (TextGraph(model), ["states", "memory"]), (PanoramaGraph(model), None)
-        self._text, self._panorama, self._step = (
-            _Session(graph, outputs, compiled)
-            for graph, outputs in (*graphs, (StepGraph(model), None))
-        )
+        text: nn.Module = TextGraph(model)
+        step: nn.Module = StepGraph(model)
+        self.threshold = None
+        if routed is not None:
+            if compiled:
+                raise InputError("torch-compile: a routed policy runs other layers each time")
+            router, self.threshold = routed
+            stack = DuetStack(model)
+            text, step = RoutedTextGraph(stack, router), RoutedStepGraph(stack, router)
+        self._text = _Session(text, ["states", "memory"], compiled)
+        self._panorama = _Session(PanoramaGraph(model), None, compiled)
+        self._step = _Session(step, None, compiled)
 
     def words(self, instruction: str) -> list[int]:
         """Refuse: a model alone knows no words."""
@@ -55,7 +75,11 @@ class _Session:
     def __init__(self, graph: nn.Module, outputs: list[str] | None, compiled: bool) -> None:
         graph = graph.eval()
         self._outputs = outputs
+        self._names = list(inspect.signature(graph.forward).parameters)
         self._run = torch.compile(graph, dynamic=True, fullgraph=True) if compiled else graph
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=name) for name in self._names]
 
     def run(self, wanted: Sequence[str] | None, feed: dict[str, NDArray[Any]]) -> list[Any]:
         with torch.inference_mode():

@@ -64,12 +64,17 @@ def _open(job: dict[str, Any]) -> tuple[Callable[[], dict[str, Any]], dict[str, 
     scores, warmed = first.pop("scores"), time.perf_counter()
     for _ in range(_WARM - 1):
         walks()
+    more: dict[str, Any] = {}
+    if hasattr(scores[0], "gates"):
+        more["flops"] = [score.flops for score in scores]
+        more["units_run"] = [int(score.gates.sum()) for score in scores]
     return walks, {
+        **more,
         "import_s": imported - clock,
         "open_s": opened - imported,
         "first_s": warmed - opened,
-        "chances": [score.probabilities.tolist() for score in scores],
-        "open": [len(score.choices) for score in scores],
+        "chances": [_said(score).tolist() for score in scores],
+        "open": [len(getattr(score, "choices", ())) for score in scores],
         "torch": "torch" in sys.modules,
     }
 
@@ -85,23 +90,37 @@ def _import(engine: str) -> None:
 
 
 def _engine(job: dict[str, Any]) -> Any:
-    folder, name, threads = job["folder"], job["engine"], job["threads"]
+    folder, name, threads = Path(job["folder"]), job["engine"], job["threads"]
     if not name.startswith("torch"):
         from sterna.edge.runtime import Engine
+        from sterna.edge.runtime.actor import Actor
+        from sterna.edge.runtime.folder import ACTOR, kind_of
 
-        return Engine.open(folder, name, threads=threads)
+        opener = Actor.open if kind_of(folder) == ACTOR else Engine.open
+        return opener(folder, name, threads=threads, rho=job.get("rho"))
+    from sterna.edge.bench.routed_saved import TorchActor, is_vla, open_duet
     from sterna.edge.bench.torch_engine import TorchEngine
-    from sterna.models.pretrained import from_pretrained
 
-    model = from_pretrained(folder, check=False).float()
-    return TorchEngine(model, threads=threads, compiled=name == "torch-compile")
+    if is_vla(folder):
+        return TorchActor(folder, threads=threads)
+    model, routed = open_duet(folder)
+    compiled = name == "torch-compile"
+    return TorchEngine(model, threads=threads, compiled=compiled, routed=routed)
+
+
+def _said(score: Any) -> Any:
+    """Return what an engine said at a step: chances, or a chunk of actions in a row."""
+    return score.actions.ravel() if hasattr(score, "actions") else score.probabilities
 
 
 def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     from sterna.edge.bench.episode import Shape, observations, word_ids
     from sterna.edge.runtime import Navigator
+    from sterna.edge.runtime.actor import Actor
 
     shape = Shape(**job["shape"])
+    if isinstance(engine, Actor):
+        return _acts(engine, shape)
     ids = word_ids(shape, int(engine.manifest.sizes["vocab_size"]))
     seen = observations(shape, engine.feature_size, engine.object_size)
     navigator = Navigator(engine, max_steps=shape.steps)
@@ -113,6 +132,32 @@ def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         scores = []
         for one in seen:
             scores.append(navigator.score(one))
+            marks.append(time.perf_counter())
+        took = [end - begin for begin, end in pairwise(marks)]
+        return {
+            "episode": marks[-1] - marks[0],
+            "cpu": time.process_time() - cpu,
+            "text": took[0],
+            "steps": took[1:],
+            "scores": scores,
+        }
+
+    return walk
+
+
+def _acts(actor: Any, shape: Any) -> Callable[[], dict[str, Any]]:
+    """Return what lets a policy act through an episode: frames one after the other."""
+    from sterna.edge.bench.frames import frames_of
+
+    sentence, seen = frames_of(shape, actor.inputs, actor.sizes)
+
+    def walk() -> dict[str, Any]:
+        cpu, marks = time.process_time(), [time.perf_counter()]
+        actor.start(sentence)
+        marks.append(time.perf_counter())
+        scores = []
+        for one in seen:
+            scores.append(actor.step(**one))
             marks.append(time.perf_counter())
         took = [end - begin for begin, end in pairwise(marks)]
         return {

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sterna.edge.runtime.folder import PARTS, Manifest, read_manifest
+from sterna.edge.runtime.folder import PARTS, Manifest, read_manifest, threshold_of
 from sterna.edge.runtime.panorama import Tokens
 from sterna.errors import InputError
 
@@ -25,22 +25,38 @@ Array = NDArray[np.float32]
 class Engine:
     """An exported policy, opened. Its methods are the graphs; `Navigator` drives them."""
 
-    def __init__(self, manifest: Manifest, name: str = "onnx", *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        name: str = "onnx",
+        *,
+        threads: int = 1,
+        rho: float | None = None,
+    ) -> None:
         """Open the graphs of one engine (see `ENGINES`) on `threads` CPU threads.
 
-        Raises `InputError` for an engine that is not in the folder.
+        `rho` is the budget of a routed policy (default: the manifest's). Raises `InputError` for
+        an engine or a budget that is not in the folder.
         """
         if threads < 1:
             raise InputError(f"threads must be at least 1, found {threads}")
         self.manifest, self.name, self.threads = manifest, name, threads
-        sessions = [_session(manifest.graph(name, part), threads) for part in PARTS]
+        self.threshold = _threshold(manifest, rho)
+        sessions = [session_of(manifest.graph(name, part), threads) for part in PARTS]
         self._text, self._panorama, self._step = sessions
         self._tokenizer = _tokenizer(manifest.folder / manifest.tokenizer)
 
     @classmethod
-    def open(cls, folder: str | Path, name: str = "onnx", *, threads: int = 1) -> Engine:
+    def open(
+        cls,
+        folder: str | Path,
+        name: str = "onnx",
+        *,
+        threads: int = 1,
+        rho: float | None = None,
+    ) -> Engine:
         """Open a folder, once every file in it was found to be the one exported."""
-        return cls(read_manifest(folder), name, threads=threads)
+        return cls(read_manifest(folder), name, threads=threads, rho=rho)
 
     @property
     def width(self) -> int:
@@ -62,8 +78,11 @@ class Engine:
         """Return the word ids of an instruction, cut as in training."""
         return list(self._tokenizer.encode(instruction).ids[: self.manifest.max_words])
 
-    def read(self, ids: Sequence[int]) -> Array:
-        """Return what L word ids leave for all steps: keys and values [2, X, 2, H, L, E]."""
+    def read(self, ids: Sequence[int]) -> dict[str, Array]:
+        """Return what L word ids leave for all steps, as `decide` takes it.
+
+        ``memory`` are keys and values [2, X, 2, H, L, E]; routed policies have ``states`` [L, D].
+        """
         sizes, words = self.manifest.sizes, np.asarray(ids, np.int64)
         most, known = int(sizes["max_positions"]), int(sizes["vocab_size"])
         if words.ndim != 1 or not 1 <= len(words) <= most:
@@ -73,7 +92,9 @@ class Engine:
                 f"instruction: word id {int(words.max())} where the policy knows {known} words; "
                 "tokenise with the folder's own tokenizer"
             )
-        return _one(self._text.run(["memory"], {"ids": words}))
+        wanted = ["memory"] if self.threshold is None else ["memory", "states"]
+        found = self._text.run(wanted, self._routed(self._text, {"ids": words}))
+        return dict(zip(wanted, found, strict=True))
 
     def look(self, seen: Tokens) -> tuple[Array, Array]:
         """Return the panorama's tokens [T, D] and their mean [D]."""
@@ -93,11 +114,28 @@ class Engine:
 
         `feed` holds the inputs of `edge.graphs.StepGraph` by name.
         """
-        logits, *objects = self._step.run(None, feed)
-        return logits, objects[0] if objects else None
+        logits, near, _ = self.judge(feed)
+        return logits, near
+
+    def judge(
+        self, feed: dict[str, NDArray[Any]]
+    ) -> tuple[Array, Array | None, NDArray[np.bool_] | None]:
+        """Return what `decide` does and the gates [U] of a routed policy (None: all units run)."""
+        logits, *rest = self._step.run(None, self._routed(self._step, feed))
+        near = rest.pop(0) if self.object_size is not None else None
+        return logits, near, rest[0] if rest else None
+
+    def _routed(self, session: Any, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Add the threshold where a graph asks for it, and leave out what a static one does not."""
+        if self.threshold is None:
+            return feed
+        known = {entry.name for entry in session.get_inputs()}
+        feed = {**feed, "threshold": np.array(self.threshold, np.float32)}
+        return {name: value for name, value in feed.items() if name in known}
 
 
-def _session(path: Path, threads: int) -> Any:
+def session_of(path: Path, threads: int) -> Any:
+    """Open one graph in ONNX Runtime; `InputError` where that is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -122,6 +160,9 @@ def _tokenizer(path: Path) -> Any:
     return tokenizer
 
 
-def _one(outputs: Sequence[Any]) -> Array:
-    memory: Array = outputs[0]
-    return memory
+def _threshold(manifest: Manifest, rho: float | None) -> float | None:
+    if manifest.routes is None:
+        if rho is not None:
+            raise InputError(f"{manifest.folder}: is no routed policy, it has no budget rho")
+        return None
+    return threshold_of(manifest.routes, rho, manifest.folder)

@@ -17,6 +17,10 @@ MANIFEST = "manifest.json"
 PARTS = ("text", "panorama", "step")
 ENGINES = ("onnx", "onnx-int8")
 """float32, and weights of 8 bits (one scale a column) with activations quantised as they come."""
+ROUTED_ENGINES = ("onnx-static", "onnx-static-int8")
+"""The same of routed policies as static graphs: always the same layers, no `If`."""
+DUET, ACTOR = "DUET", "actor"
+"""Kinds of exported policies: navigators on graphs; policies from observations to actions."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,7 +30,8 @@ class Manifest:
     `sizes` are the model's (`DuetConfig`), `graphs` the file of each part by engine, `files` the
     SHA-256 of every file, `headings` and `elevations` (radians, [V]) the directions of the views
     that the policy learnt from, `max_words` the word pieces an instruction is cut to, `max_steps`
-    the decisions of an episode; `about` is the rest: source, run, protocol.
+    the decisions of an episode; `about` is the rest: source, run, protocol. `routes` says which
+    units a routed policy may skip, and its thresholds (see `edge.routed_folder`); None: all run.
     """
 
     folder: Path
@@ -39,6 +44,7 @@ class Manifest:
     max_words: int
     max_steps: int
     about: Mapping[str, Any]
+    routes: Mapping[str, Any] | None = None
 
     def graph(self, engine: str, part: str) -> Path:
         """Return the file of one part; `InputError` for an engine that was not exported."""
@@ -63,14 +69,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     `InputError` unless the manifest is whole and the SHA-256 of every file is the one it names.
     """
     root = Path(folder)
-    content = _content(root)
-    for name, expected in content["files"].items():
-        found = sha256(root / name) if (root / name).is_file() else "no such file"
-        if found != expected:
-            raise InputError(
-                f"{root / name}: not the file that was exported (SHA-256 expected "
-                f"{expected[:12]}, found {found[:12]}); copy the folder again, or export again"
-            )
+    content = proven(root, DUET)
     return Manifest(
         folder=root,
         sizes=content["sizes"],
@@ -82,7 +81,42 @@ def read_manifest(folder: str | Path) -> Manifest:
         max_words=content["max_words"],
         max_steps=content["max_steps"],
         about=content["about"],
+        routes=content.get("routes"),
     )
+
+
+def proven(root: Path, model: str) -> dict[str, Any]:
+    """Return the content of a folder's manifest, once every file is found to be the one exported.
+
+    `InputError` for a folder that is changed, cut short, or holds another kind of policy.
+    """
+    content = _content(root)
+    if content["model"] != model:
+        opener = "Navigator(Engine.open(...))" if content["model"] == DUET else "Actor.open(...)"
+        raise InputError(f"{root}: holds a policy of kind {content['model']}; open it by {opener}")
+    for name, expected in content["files"].items():
+        found = sha256(root / name) if (root / name).is_file() else "no such file"
+        if found != expected:
+            raise InputError(
+                f"{root / name}: not the file that was exported (SHA-256 expected "
+                f"{expected[:12]}, found {found[:12]}); copy the folder again, or export again"
+            )
+    return content
+
+
+def threshold_of(routes: Mapping[str, Any], rho: float | None, folder: Path) -> float:
+    """Return the threshold of a budget (None: the usual one); `InputError` for an unknown one."""
+    wanted = routes["rho"] if rho is None else rho
+    for row in routes["budgets"]:
+        if abs(row["rho"] - wanted) < 1e-9:
+            return float(row["threshold"])
+    known = ", ".join(f"{row['rho']:g}" for row in routes["budgets"])
+    raise InputError(f"{folder}: has no budget {wanted:g}, it has {known}; calibrate, export again")
+
+
+def kind_of(root: Path) -> str:
+    """Return the kind of policy that a folder holds (`DUET`, `ACTOR`); its files are not proven."""
+    return str(_content(root)["model"])
 
 
 def is_export(folder: Path) -> bool:

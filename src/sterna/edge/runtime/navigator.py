@@ -79,7 +79,7 @@ class Navigator:
             raise InputError(f"max_steps: expected 1 to {most}, found {self.max_steps}")
         views = engine.manifest
         self._views = np.asarray(views.headings), np.asarray(views.elevations)
-        self._memory: Array | None = None
+        self._memory: dict[str, Array] | None = None
         self.ended = True
 
     def start(self, instruction: str | Sequence[int]) -> None:
@@ -242,7 +242,7 @@ class Navigator:
         visited = np.concatenate([[False], last >= 0])
         assert self._memory is not None
         return {
-            "memory": self._memory,
+            **self._memory,
             "local_positions": local,
             "candidates": near + 1,
             "features": self._sums / np.maximum(self._counts, 1.0),

@@ -1,0 +1,1 @@
+"""Demonstrations of manipulation tasks: written a task at a time, read memory-mapped."""

@@ -1,0 +1,200 @@
+"""A routed policy written as graphs: routed and static, in float32 and in int8, from one trace.
+
+Each graph is written flat, quantised flat, and cut (`branches`): so products inside branches are
+those of the flat graph, int8 ones too. What training alone needs (graph heads, action heads,
+losses) is no part of a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.gates import Costs, fill
+from sterna.actdistill.router import Router
+from sterna.actdistill.stack import Stack
+from sterna.edge.branches import prune, route
+from sterna.edge.int8 import quantise
+from sterna.edge.onnx_files import check_installed, examples, write_graph
+from sterna.edge.routed import Cut, RoutedGraph, Trace
+from sterna.edge.routed_duet import RoutedStepGraph, RoutedTextGraph
+from sterna.edge.runtime.folder import ENGINES, ROUTED_ENGINES
+from sterna.errors import InputError
+
+Graphs = dict[str, dict[str, str]]
+GATES, ROUTER_INPUTS = "gates", ("threshold",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routed:
+    """A routed policy: its stack, its router, the threshold of every budget."""
+
+    stack: Stack
+    router: Router
+    thresholds: Mapping[float, float]
+    """Threshold by budget rho (a share of all units' FLOPs)."""
+    rho: float
+    """The budget that is used where none is named; one of `thresholds`."""
+    open_: Sequence[float] = ()
+    """How often each unit runs at `rho`, where it is known: static graphs keep the likeliest."""
+    costs: Sequence[float] = ()
+    """FLOPs of the units, beside `open_`."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the budget."""
+        if self.rho not in self.thresholds:
+            known = ", ".join(f"{rho:g}" for rho in self.thresholds)
+            raise InputError(
+                f"rho {self.rho:g}: not among the calibrated budgets ({known}); calibrate for it "
+                "(`sterna actdistill calibrate STUDENT --rhos ...`)"
+            )
+
+    @property
+    def threshold(self) -> float:
+        """The threshold of `rho`."""
+        return self.thresholds[self.rho]
+
+    def static(self) -> tuple[int, ...]:
+        """Return the units of a static model: those that run most often, within the budget."""
+        if not self.open_:
+            raise InputError(
+                "export: how often each unit runs is not known, so none can be chosen for a static "
+                "model; calibrate first, or name them (--keep 0 1 3)"
+            )
+        order = sorted(range(len(self.open_)), key=lambda n: (-self.open_[n], n))
+        fixed = tuple(unit.fixed for unit in self.stack.units)
+        return fill(order, Costs(tuple(self.costs), fixed), self.rho)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One graph of a routed policy, ready to be written; without units it is written as it is."""
+
+    graph: nn.Module
+    inputs: Mapping[str, tuple[Tensor, Mapping[int, Any]]]
+    outputs: Sequence[str]
+    units: Sequence[int] = ()
+    joined: bool = False
+    """Whether the graph takes its inputs behind the threshold as a row of any length."""
+
+
+def parts_of(routed: Routed) -> dict[str, Part]:
+    """Return the graphs of a policy by name, flat."""
+    stack, router = routed.stack, routed.router
+    if isinstance(stack, DuetStack):
+        return _duet_parts(stack, router)
+    graph = RoutedGraph(stack, router, flat=True)
+    inputs = {
+        name: (
+            value,
+            {n: Dim(f"{name}_{word}") for n, word in graph.form.free.get(name, {}).items()},
+        )
+        for name, value in graph.form.inputs.items()
+    }
+    units = range(len(stack.units))
+    return {
+        "policy": Part(
+            graph=graph,
+            inputs={"threshold": (torch.zeros(()), {}), **inputs},
+            outputs=["actions", GATES],
+            units=units,
+            joined=True,
+        )
+    }
+
+
+def _duet_parts(stack: DuetStack, router: Router) -> dict[str, Part]:
+    made = examples(stack.model)
+    threshold = {"threshold": (torch.zeros(()), {})}
+    _, ids, outputs = made["text"]
+    text = Part(
+        graph=RoutedTextGraph(stack, router, flat=True),
+        inputs={**threshold, **ids},
+        outputs=[*outputs, GATES],
+        units=stack.of_phase(0),
+    )
+    look, seen, outputs = made["panorama"]
+    panorama = Part(graph=look, inputs=seen, outputs=outputs)
+    _, given, outputs = made["step"]
+    words = given["memory"][1][4]
+    states = (torch.zeros(given["memory"][0].shape[4], stack.width), {0: words})
+    step = Part(
+        graph=RoutedStepGraph(stack, router, flat=True),
+        inputs={**threshold, "states": states, **given},
+        outputs=[*outputs, GATES],
+        units=stack.of_phase(1),
+    )
+    return {"text": text, "panorama": panorama, "step": step}
+
+
+def write_flat(part: Part, path: Path) -> list[Cut]:
+    """Write one graph with all of its units; return where they lie."""
+    values = [value for value, _ in part.inputs.values()]
+    free = tuple(dict(shape) for _, shape in part.inputs.values())
+    outputs, cuts = list(part.outputs), []
+    if part.units:
+        with torch.no_grad():
+            part.graph.eval()(*values)
+        trace = part.graph.trace
+        assert isinstance(trace, Trace)
+        outputs += trace.between
+        cuts = list(trace.cuts)
+    example = (part.graph, {n: (v, dict(s)) for n, (v, s) in part.inputs.items()}, outputs)
+    write_graph(example, path, shapes=(free[0], free[1:]) if part.joined else None)
+    return cuts
+
+
+def write_routed(
+    routed: Routed, folder: Path, *, int8: bool, keep: Sequence[int] | None = None
+) -> Graphs:
+    """Write all graphs of a routed policy; returns their names by engine and part.
+
+    With `keep` (units of the static model) static graphs too, for engines that refuse `If`.
+    """
+    check_installed()
+    kinds = [ENGINES[0], *([ENGINES[1]] if int8 else [])]
+    static = dict(zip(ENGINES, ROUTED_ENGINES, strict=True))
+    graphs: Graphs = {kind: {} for kind in kinds}
+    if keep is not None:
+        graphs |= {static[kind]: {} for kind in kinds}
+    for name, part in parts_of(routed).items():
+        flat = {kind: folder / f"{name}.{kind}.flat" for kind in kinds}
+        cuts = write_flat(part, flat[ENGINES[0]])
+        if int8:
+            before = cuts[0].inputs if cuts and name == "policy" else ()
+            spared = (GATES,) if cuts else ()
+            quantise(name, flat[ENGINES[0]], flat[ENGINES[1]], spared=spared, before=before)
+        for kind in kinds:
+            end = "int8.onnx" if kind == ENGINES[1] else "onnx"
+            graphs[kind][name] = _routed(part, cuts, flat[kind], folder / f"{name}.{end}", routed)
+            if keep is not None:
+                file = f"{name}.static.{end}" if cuts else f"{name}.{end}"
+                graphs[static[kind]][name] = file
+                if cuts:
+                    _static(cuts, flat[kind], folder / file, keep)
+            flat[kind].unlink()
+    return graphs
+
+
+def _routed(part: Part, cuts: Sequence[Cut], flat: Path, file: Path, routed: Routed) -> str:
+    import onnx
+
+    model = onnx.load(flat)
+    units = routed.stack.units
+    gates = {u: (GATES, n) for n, u in enumerate(part.units) if not units[u].fixed}
+    onnx.save(route(model, cuts, gates), file)
+    return file.name
+
+
+def _static(cuts: Sequence[Cut], flat: Path, file: Path, keep: Sequence[int]) -> None:
+    import onnx
+
+    onnx.save(prune(onnx.load(flat), cuts, set(keep), {GATES}), file)
