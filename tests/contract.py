@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from sterna.actdistill.flops import counted
 from sterna.actdistill.stack import Decide, RouterInput, Stack, everything, gated, static
+from sterna.errors import InputError
 
 Outputs = Callable[[Any], list[Tensor]]
 
@@ -17,7 +19,7 @@ Outputs = Callable[[Any], list[Tensor]]
 def check(stack: Stack, batch: Any, outputs: Outputs) -> None:
     stack.eval()
     with torch.no_grad():
-        _layer_zero(stack)
+        _layer_zero(stack, batch)
         _one_is_whole(stack, batch, outputs)
         _hard_is_pruned(stack, batch, outputs)
         _rows_alone(stack, batch, outputs)
@@ -26,9 +28,23 @@ def check(stack: Stack, batch: Any, outputs: Outputs) -> None:
     _gradients(stack, batch)
 
 
-def _layer_zero(stack: Stack) -> None:
+def _layer_zero(stack: Stack, batch: Any) -> None:
+    """The first unit stays, whoever asks for what."""
     assert stack.units[0].fixed
-    assert 0 in [n for n in range(len(stack.units)) if stack.units[n].fixed]
+    decide = static(stack, [len(stack.units) - 1])
+    seen = stack.router_input(stack.prepare(batch), 0)
+    assert bool((decide(0, seen)[:, 0] == 1).all())
+    with pytest.raises(InputError):
+        stack.pruned(range(1, len(stack.units)))
+    with pytest.raises(InputError, match="always runs"):
+        gated(stack, stack.prepare(batch), _closed(stack), skip=True)
+
+
+def _closed(stack: Stack) -> Decide:
+    def decide(phase: int, seen: RouterInput) -> Tensor:
+        return torch.zeros(len(seen.text), len(stack.of_phase(phase)))
+
+    return decide
 
 
 def _pass(stack: Stack, batch: Any, decide: Decide, outputs: Outputs, **how: Any) -> list[Tensor]:

@@ -19,8 +19,10 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   distil       train a student beside a teacher (MiniVLN, --stage 1 or 2); also: distill
   sft          fine-tune a vision-language navigator on egocentric walks (VLN-R1, stage 1)
   grpo         improve a trained navigator by rewards: of its walks, or of its answers (VLN-R1)
-  actdistill probe | distill | calibrate | eval
-               let a trained policy run only the layers that an action needs (ActDistill)
+  actdistill probe  stage 1 of ActDistill: what each layer of a trained policy knows
+  actdistill distill  stage 2: a student that runs only the layers that an action needs
+  actdistill calibrate  its thresholds for several FLOP budgets
+  actdistill eval  it beside its teacher and beside fixed selections of layers as costly
   eval         walk a split with a saved policy and score it
   eval --env   the same in continuous space: in houses, or in Habitat behind `habitat serve`
   habitat serve  the script that runs inside Habitat's environment, or houses in its place
@@ -53,7 +55,6 @@ COMMANDS = {
     "grpo": "practice:grpo",
     "actdistill probe": "actdistill:probe",
     "actdistill distill": "actdistill:distill",
-    "actdistill distil": "actdistill:distill",
     "actdistill calibrate": "actdistill:calibrate",
     "actdistill eval": "actdistill:evaluate",
     "eval": "scoring:evaluate",

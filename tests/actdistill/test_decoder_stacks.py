@@ -16,9 +16,11 @@ from sterna.actdistill.adapters.navigator import (
     NavigatorBatch,
     NavigatorStack,
     answer,
+    hooked,
     previous_actions,
 )
 from sterna.actdistill.adapters.pi0 import Pi0Stack
+from sterna.actdistill.losses import IGNORED
 from sterna.actdistill.stack import (
     Decide,
     RouterInput,
@@ -31,7 +33,9 @@ from sterna.actdistill.stack import (
 )
 from sterna.errors import InputError
 from sterna.models.navigator.folder import open_published
+from sterna.models.navigator.generation import sample
 from sterna.models.navigator.prompts import Wording
+from sterna.models.navigator.vlm import Batch
 from toy_llama_vla import pi0, pi0_batch, vla, vla_batch
 
 
@@ -118,7 +122,7 @@ def test_pi0() -> None:
         stack.prepare(replace(batch, noise=None))
 
 
-def _navigator(family: str) -> tuple[NavigatorStack, NavigatorBatch, object]:
+def _navigator(family: str) -> tuple[NavigatorStack, NavigatorBatch, Batch]:
     navigator = toy_navigator.tiny(family, layers=4)
     asked, frames = toy_navigator.samples(3, seed=1)
     actions = torch.tensor([[1, 2, 0], [3, 1, 1], [0, -1, -1]])
@@ -156,6 +160,25 @@ def test_navigators(family: str) -> None:
         one = model.batch(sample, (toy_navigator.SIDE, toy_navigator.SIDE), frames=shown)
         alone += answer(stack, one, _row(contract.by_turns(stack), row), constrained=False)
     assert mixed == alone
+    _read_again(stack, batch, questions)
+
+
+def _read_again(stack: NavigatorStack, batch: NavigatorBatch, questions: Batch) -> None:
+    """Each token said with a cache is the likeliest when all is read anew, without one."""
+    decide, model = contract.by_turns(stack), stack.model
+    with hooked(stack, decide) as held, torch.no_grad():
+        said = sample(model, questions, constrained=False)
+    assert held.spent < held.full
+    asked, frames = toy_navigator.samples(3, seed=1)
+    size = (toy_navigator.SIDE, toy_navigator.SIDE)
+    told = model.batch(asked, size, frames=frames, answers=[said.tokens(r) for r in range(3)])
+    with torch.no_grad():
+        state = stack.prepare(replace(batch, batch=told))
+        hidden = stack.finish(gated(stack, state, decide, skip=True).state).x
+        best = model.core.lm_head(hidden[:, -told.encoded.answer_length - 1 : -1]).argmax(-1)
+    targets = model.targets(told)
+    kept = targets != IGNORED
+    assert bool(kept.any()) and torch.equal(best[kept], targets[kept])
 
 
 def _row(decide: Decide, row: int) -> Decide:

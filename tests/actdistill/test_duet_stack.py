@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from sterna.actdistill.stack import everything, gated, stack_of, static
 from sterna.actdistill.walking import RoutedAgent, WalkSamples
 from sterna.data.r2r import read_r2r
 from sterna.models.agent import Agent
+from sterna.recipes.policies import fitted
+from sterna.recipes.reverie import TRAINING
+from sterna.recipes.toyreverie import add_reverie
+from sterna.recipes.world import World
 from sterna.train.evaluate import predict
 from sterna.train.imitation import ImitationConfig
 from sterna.train.packed import buckets, packed_pass
@@ -116,3 +121,28 @@ def test_an_open_agent_walks_as_its_teacher(
     assert mine == theirs and short == small
     np.testing.assert_array_equal(agent.open_, agent.asked)
     assert set(np.flatnonzero(closed.open_)) == set(keep)
+
+
+def test_objects_are_named_and_learnt(toy_house: Path, tmp_path: Path) -> None:
+    """REVERIE: the agent names the objects that its teacher names, and their loss is part of it."""
+    shutil.copytree(toy_house, tmp_path / "world")
+    world = World(add_reverie(tmp_path / "world"), TRAINING["toy-reverie-teacher"]().data)
+    episodes = world.episodes("train")[:5]
+    panoramas = world.panoramas(episodes)
+    model = tiny_model(0, fitted(replace(CONFIG, max_steps=20), panoramas)).eval()
+    stack = stack_of(model)
+    assert isinstance(stack, DuetStack)
+    with torch.inference_mode():
+        theirs = predict(Agent(model, panoramas), panoramas, episodes, max_steps=4)
+        agent = RoutedAgent(stack, panoramas, everything(stack))
+        mine = predict(agent, panoramas, episodes, max_steps=4)
+    assert mine == theirs and any(p.object_id is not None for p in mine)
+    samples = WalkSamples(panoramas)
+    samples.add_paths(episodes, ImitationConfig())
+    batch = samples.batch([0, 3])
+    passed = gated(stack, stack.prepare(batch), everything(stack), skip=False)
+    losses = []
+    for grounding in (0.0, 1.0):
+        stack.grounding = grounding
+        losses.append(float(stack.loss(stack.finish(passed.state), batch).detach()))
+    assert losses[1] > losses[0]

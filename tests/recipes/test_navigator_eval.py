@@ -60,3 +60,34 @@ def test_turns_of_another_protocol_are_refused(folder, capsys) -> None:
     )  # fmt: skip
     assert said.code == 2 and "turns of 30 degrees" in said.err.splitlines()[-1]
     assert "R2R_CE makes turns of 15" in said.err.splitlines()[-1]
+
+
+def test_it_learns_to_leave_layers_out(folder, capsys, tmp_path) -> None:
+    """ActDistill from walks to a table, walks in a house with held gates included."""
+    from sterna.models.navigator.folder import save
+    from toy_navigator import tiny
+    from toy_sft import toy_store
+
+    save(tiny(layers=4), tmp_path / "teacher" / "last")
+    protocol = (folder / "run/protocol.json").read_bytes()
+    (tmp_path / "teacher/protocol.json").write_bytes(protocol)
+    for name in ("learn", "held"):
+        toy_store(tmp_path / name, walks=2, seed=len(name))
+    data = ("--teacher", tmp_path / "teacher", "--walks.train", tmp_path / "learn")
+    data += ("--walks.held-out", tmp_path / "held", "--walks.actions", 3, "--walks.budget", 4)
+    data += ("--graph.width", 8, "--graph.size", 8, "--router.width", 8)
+    data += ("--loop.batch-size", 4, "--probe.batch-size", 4, "--iterations", 2)
+    data += ("--env", "house", "--env-episodes", folder / "val.json", "--slots", 2, "--json")
+    probe, student = tmp_path / "probe", tmp_path / "student"
+    said = sterna(capsys, "actdistill", "probe", "navigator-s", *data, "--out", probe).json
+    assert said["units"] == 4 and said["samples"] > 8
+    words = ("actdistill", "distill", "navigator-s", *data, "--probed", probe, "--tune", "lora")
+    assert sterna(capsys, *words, "--out", student).code == 0
+    said = sterna(capsys, "actdistill", "calibrate", student, "--rhos", 0.6, "--json").json
+    assert 0.25 < said["budgets"][0]["spent"] <= 0.6
+    words = ("actdistill", "eval", student, "--rhos", 0.6, "--measure", 1, "--json")
+    said = sterna(capsys, *words, "--arms", "student", "teacher", "first-k").json
+    whole, student_row, first = said["rows"]
+    assert whole["share"] == 1 and first["keep"] == [0, 1, 2][: len(first["keep"])]
+    assert student_row["share"] < 1 and {"SR", "first", "whole", "nll"} <= whole["scores"].keys()
+    assert student_row["counted"]["flops_per_decision"] <= whole["counted"]["flops_per_decision"]

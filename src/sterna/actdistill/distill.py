@@ -171,8 +171,13 @@ class DistillTask(nn.Module):
         router: Router | None = None,
         units: Sequence[int] | None = None,
         frozen_heads: bool = False,
+        costs: Sequence[float] | None = None,
     ) -> None:
-        """Put a student beside its targets; `units` are the teacher's that its units follow."""
+        """Put a student beside its targets; `units` are the teacher's that its units follow.
+
+        `costs` are FLOPs of the student's units, for gates that fit a budget by themselves (topk,
+        and a budget a batch); None: all alike.
+        """
         super().__init__()
         if route.gate != "fixed" and router is None:
             raise InputError(f"actdistill: gate {route.gate} needs a router")
@@ -182,6 +187,7 @@ class DistillTask(nn.Module):
         self.loss, self.route = loss, route
         self.units = tuple(units or range(len(stack.units)))
         self._source = [source]
+        self._prices = tuple(costs or [1.0] * len(stack.units))
         if frozen_heads:
             heads.requires_grad_(False)
 
@@ -285,21 +291,22 @@ class DistillTask(nn.Module):
         return [self.stack.units[n].fixed for n in self.stack.of_phase(phase)]
 
     def _costs(self, phase: int) -> list[float]:
-        return [1.0] * len(self.stack.of_phase(phase))
+        return [self._prices[n] for n in self.stack.of_phase(phase)]
 
     @torch.no_grad()
     def _level(self, logits: Tensor, phase: int, rho: float) -> float:
-        """Return the threshold that opens about `rho` of a batch's (row, unit) pairs."""
-        fixed = self._fixed(phase)
+        """Return the threshold at which a phase of a batch costs about `rho` of all its units."""
+        costs, fixed = self._costs(phase), self._fixed(phase)
         free = [n for n, always in enumerate(fixed) if not always]
         if not free:
             return 0.0
-        wanted = rho * len(fixed) - sum(fixed)
-        share = min(1.0, max(0.0, wanted / len(free)))
-        found = logits[:, free].flatten().sort(descending=True).values
-        place = round(share * len(found))
-        if place == 0:
-            return float(found[0]) + 1.0
-        if place == len(found):
-            return float(found[-1]) - 1.0
-        return float((found[place - 1] + found[place]) / 2)
+        room = rho * sum(costs) - sum(c for c, f in zip(costs, fixed, strict=True) if f)
+        price = logits.new_tensor([costs[n] for n in free]) / len(logits)
+        values, order = logits[:, free].flatten().sort(descending=True)
+        spent = price.expand(len(logits), -1).flatten()[order].cumsum(0)
+        open_ = int((spent <= room + 1e-9 * sum(costs)).sum())
+        if open_ == 0:
+            return float(values[0]) + 1.0
+        if open_ == len(values):
+            return float(values[-1]) - 1.0
+        return float((values[open_ - 1] + values[open_]) / 2)

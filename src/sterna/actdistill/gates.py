@@ -203,13 +203,19 @@ def greedy_path(score: Callable[[tuple[int, ...]], float], costs: Costs) -> list
 
 
 def held_out_loss(stack: Stack, batches: Sequence[object]) -> Callable[[tuple[int, ...]], float]:
-    """Return a function from kept units to the model's own loss on some batches."""
+    """Return a function from kept units to the model's own loss on some batches.
+
+    Towers run once; draws of a loss (a diffusion's noise) are the same every time.
+    """
+    with torch.no_grad():
+        states = [stack.prepare(batch) for batch in batches]
 
     def score(keep: tuple[int, ...]) -> float:
         total = 0.0
-        with torch.no_grad():
-            for batch in batches:
-                passed = gated(stack, stack.prepare(batch), static(stack, keep), skip=True)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for state, batch in zip(states, batches, strict=True):
+                passed = gated(stack, stack.fresh(state), static(stack, keep), skip=True)
                 total += float(stack.loss(stack.finish(passed.state), batch))
         return total / len(batches)
 

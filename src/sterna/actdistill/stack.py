@@ -174,6 +174,10 @@ class Stack(nn.Module, ABC):
         """Return the modules that a student never tunes (vision)."""
         return ()
 
+    def fresh(self, state: State) -> State:
+        """Return a prepared state to be run again: without what an earlier run left in caches."""
+        return state
+
     def question(self, batch: Any) -> Any:
         """Return a batch as `act` prepares it: without its answers, where it holds them."""
         return batch
@@ -285,6 +289,8 @@ def gated(
     for phase in range(stack.phases) if phases is None else phases:
         units = stack.of_phase(phase)
         gates = decide(phase, stack.router_input(done.state, phase))
+        if skip:
+            _check_fixed(stack, units, gates)
         done.gates.append(gates)
         for place, unit in enumerate(units):
             if costs:
@@ -296,6 +302,15 @@ def gated(
             if keep:
                 done.tokens[unit] = stack.tokens(unit, done.state)
     return done
+
+
+def _check_fixed(stack: Stack, units: Sequence[int], gates: Tensor) -> None:
+    for place, unit in enumerate(units):
+        if stack.units[unit].fixed and not bool((gates[:, place] > 0.5).all()):
+            raise InputError(
+                f"units: {stack.units[unit].name} always runs, its gate was closed; open it (a "
+                "decoder without its first layer counts its tokens wrong, and says nothing)"
+            )
 
 
 def _blending(stack: Stack, unit: int, state: State, gate: Tensor, mix: Mix) -> State:

@@ -165,8 +165,9 @@ class TargetStore:
     ) -> Signals:
         """Return what the teacher said about a batch, row for row.
 
-        `widths[unit]` is N of the batch's tokens where actions point at tokens. `InputError` for a
-        sample that is not there, or whose rows are others than it was probed with.
+        `widths[unit]` is N of the batch's tokens where actions point at tokens; only of such units
+        actions are read. `InputError` for a sample that is not there, or whose rows are others than
+        it was probed with.
         """
         self.check(stack, ids)
         numbers = [self.place[name] for name in ids]
@@ -180,7 +181,7 @@ class TargetStore:
             values = np.empty((len(rows), self._semantic[unit].shape[1]), np.float32)
             values[place] = self._semantic[unit][rows]
             semantic[unit] = torch.from_numpy(values)
-            if unit in self._action:
+            if unit in self._action and (unit in widths or not isinstance(stack.kind, Pointer)):
                 action[unit] = self._actions(stack.kind, unit, rows, place, widths.get(unit, 0))
         return Signals(semantic, action)
 

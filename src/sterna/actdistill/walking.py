@@ -5,7 +5,7 @@ Legend: B episodes, R rows (decisions), U units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,10 +22,12 @@ from sterna.models.topomap import MapRows, TopoMap
 from sterna.models.walk import sample_with
 from sterna.train.imitation import ImitationConfig, joined, record
 from sterna.train.schedule import uniform_draws
-from sterna.world.geometry import Ints
+from sterna.world.geometry import Floats, Ints
 
 _WALKS = 6000
 """Stream of the draws of recorded walks."""
+_TOGETHER = 128
+"""Episodes that are recorded side by side."""
 
 
 class WalkSamples:
@@ -48,8 +50,9 @@ class WalkSamples:
 
     def add_paths(self, episodes: Sequence[Episode], config: ImitationConfig) -> None:
         """Add the demonstrations of episodes."""
-        rows, labels, _ = record(self.panoramas, episodes, None, config=config)
-        self._add(episodes, rows, labels, "path")
+        for _, some in _parts(episodes):
+            rows, labels, _ = record(self.panoramas, some, None, config=config)
+            self._add(some, rows, labels, "path")
 
     def add_walks(
         self,
@@ -61,17 +64,18 @@ class WalkSamples:
         number: int = 0,
     ) -> None:
         """Add walks that a policy draws, labelled by the expert."""
-        draws = uniform_draws(seed, _WALKS + number, 0, (config.max_steps, len(episodes)))
-
-        def drawn(rows: MapRows, logits: np.ndarray) -> Ints:
-            picked: Ints = sample_with(lambda n: draws[int(rows.step[0]), rows.agent])(rows, logits)
-            return picked
-
         stack.eval()
-        with torch.no_grad():
-            agent = Agent(stack.model, self.panoramas, cache=True)
-            rows, labels, _ = record(self.panoramas, episodes, drawn, agent=agent, config=config)
-        self._add(episodes, rows, labels, f"walk {number}")
+        agent = Agent(stack.model, self.panoramas, cache=True)
+        for part, some in _parts(episodes):
+            draws = uniform_draws(seed, _WALKS + number, part, (config.max_steps, len(some)))
+
+            def drawn(rows: MapRows, logits: np.ndarray, draws: Floats = draws) -> Ints:
+                chosen = sample_with(lambda n: draws[int(rows.step[0]), rows.agent])
+                return chosen(rows, logits)
+
+            with torch.no_grad():
+                rows, labels, _ = record(self.panoramas, some, drawn, agent=agent, config=config)
+            self._add(some, rows, labels, f"walk {number}")
 
     def _add(self, episodes: Sequence[Episode], rows: MapRows, labels: Ints, name: str) -> None:
         for number, episode in enumerate(episodes):
@@ -147,6 +151,12 @@ class RoutedAgent(Agent):
         self.open_[units] += _summed(gates)
         self.asked[units] += len(gates)
         return passed
+
+
+def _parts(episodes: Sequence[Episode]) -> Iterator[tuple[int, Sequence[Episode]]]:
+    """Yield episodes in parts that are walked side by side: maps of thousands would fill memory."""
+    for number, begin in enumerate(range(0, len(episodes), _TOGETHER)):
+        yield number, episodes[begin : begin + _TOGETHER]
 
 
 def _summed(gates: Tensor) -> np.ndarray:

@@ -69,6 +69,8 @@ class EvalArguments(Common):
     """Random selections a budget."""
     about: int | None = None
     """Walk every k-th episode, about this many."""
+    measure: int = 4
+    """Episodes that are walked again one by one, timed and counted."""
     out: Path | None = None
     """Folder for actdistill_SPLIT.json."""
 
@@ -186,6 +188,7 @@ def evaluate(argv: Sequence[str]) -> int:
         args.arms,
         about=args.about,
         draws=args.draws,
+        measured=args.measure,
         out=args.out,
     )
     say("\n".join(_line(row) for row in found["rows"]), found, args.json)

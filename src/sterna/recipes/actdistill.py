@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sterna.actdistill.distill import RouteConfig
 from sterna.actdistill.graph import GraphConfig
@@ -17,7 +17,6 @@ from sterna.recipes.config import DataConfig, EvalConfig, TrainConfig
 from sterna.recipes.houses import house_teacher
 from sterna.recipes.r2r import text_teacher, toy_teacher
 from sterna.recipes.sft import WalksConfig
-from sterna.recipes.simulated import EvalConfig as HouseConfig
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
@@ -64,6 +63,11 @@ class ActRun:
                 "actdistill: a smaller student runs whole; set route.gate fixed, and route.keep to "
                 "all of its units"
             )
+        if {self.probe.select_by, self.loop.select_by} != {"last"}:
+            raise InputError(
+                "actdistill: both stages keep their last weights; probe.select_by and "
+                "loop.select_by must be last"
+            )
         if min(self.router_rate, self.head_rate) <= 0 or self.rank < 1:
             raise InputError("actdistill: router_rate, head_rate and rank must be positive")
 
@@ -98,8 +102,12 @@ class NavigatorAct(ActRun):
 
     walks: WalksConfig = field(default_factory=WalksConfig)
     """Samples as the navigator was fine-tuned on; `held_out` calibrates, orders and scores."""
-    env: HouseConfig | None = None
-    """Where evaluation walks too (houses); None: held-out answers alone."""
+    env: Literal["none", "house"] = "none"
+    """house: evaluation also walks, in houses; none: held-out answers alone."""
+    env_episodes: Path | None = None
+    """Episode file to walk; None: that of the split in the data folder."""
+    slots: int = 8
+    """Environments that are walked side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +174,7 @@ def _routed(base: TrainConfig, probe: int, iterations: int, rate: float) -> Duet
 
 def toy_duet() -> DuetAct:
     """A DUET of toy houses (`toy-deep-teacher`), in a minute."""
-    return _routed(deep_toy_teacher(), 150, 300, 3e-4)
+    return replace(_routed(deep_toy_teacher(), 150, 300, 3e-4), held_out=24)
 
 
 def house_duet() -> DuetAct:

@@ -203,6 +203,7 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
     heads = GraphHeads(student, config.graph, kind)
     inherit_heads(heads, theirs, units)
     router = None if config.route.gate == "fixed" else Router(student, config.router)
+    some = samples.batch(range(min(config.loop.batch_size, len(samples))))
     return DistillTask(
         student,
         heads,
@@ -212,6 +213,7 @@ def _distillation(config: ActRun, subject: Subject, samples: Samples, probed: Pa
         router=router,
         units=units,
         frozen_heads=config.frozen_heads,
+        costs=measure_costs(student.eval(), [some]).each,
     )
 
 
@@ -370,12 +372,14 @@ def run_eval(
     *,
     about: int | None = None,
     draws: int = 3,
+    measured: int = 4,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Score the student at each budget, and every baseline at the FLOPs the student then used.
 
     Baselines keep fixed units of the teacher, chosen on held-out samples, never fewer FLOPs than
-    the student spent (`gates.reach`); `draws` of random-k are walked. A student with a fixed gate
+    the student spent (`gates.reach`); `draws` of random-k are walked. The first `measured` episodes
+    are walked again one by one to time and count them. A student with a fixed gate
     has one budget, what it keeps.
     """
     unknown = [arm for arm in arms if arm not in ARMS]
@@ -386,19 +390,19 @@ def run_eval(
     student, router = open_student(config, subject, folder)
     rows: list[dict[str, Any]] = []
     if "teacher" in arms:
-        walked = subject.score(subject.stack, everything(subject.stack), split, about)
+        walked = subject.score(subject.stack, everything(subject.stack), split, about, measured)
         rows.append(_row("teacher", 1.0, walked))
     baselines = _Baselines(subject, config, draws)
     for rho in rhos if router is not None else (config.route.rho,):
         decide, named = _student_gates(config, student, router, folder, rho)
-        walked = subject.score(student, decide, split, about)
+        walked = subject.score(student, decide, split, about, measured)
         if "student" in arms:
             rows.append(_row("student", rho, walked, **named))
         for arm in arms:
             if arm not in ("student", "teacher"):
                 for keep, more in baselines.chosen(arm, walked.share):
                     decide = static(subject.stack, keep)
-                    score = subject.score(subject.stack, decide, split, about)
+                    score = subject.score(subject.stack, decide, split, about, measured)
                     rows.append(_row(arm, rho, score, keep=list(keep), **more))
     result = {
         "version": __version__,

@@ -67,8 +67,10 @@ class Subject(Protocol):
     def held_out(self) -> Samples:
         """Return samples that calibrate thresholds and order the baselines."""
 
-    def score(self, stack: Stack, decide: Decide, split: str, about: int | None) -> Walked:
-        """Walk (or answer) a split with a policy."""
+    def score(
+        self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int
+    ) -> Walked:
+        """Walk (or answer) a split with a policy; `measured` episodes are timed and counted."""
 
     def keep(self, stack: Stack, folder: Path, notes: str) -> None:
         """Write the policy without its router, as its own kind is written."""
@@ -117,8 +119,10 @@ class DuetSubject:
         """Return the same of the selection split."""
         return self._recorded(self.config.select.split, self.config.held_out, 1)
 
-    def score(self, stack: Stack, decide: Decide, split: str, about: int | None) -> Walked:
-        """Walk a split; a few episodes again one by one, timed, and a few counted."""
+    def score(
+        self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int
+    ) -> Walked:
+        """Walk a split; the first `measured` episodes again one by one, counted and timed."""
         assert isinstance(stack, DuetStack)
         stack.eval()
         episodes, panoramas = self._open(split, about)
@@ -136,8 +140,8 @@ class DuetSubject:
             flops=float(agent.spent.sum() / max(1, decisions)),
             open_=(agent.open_ / np.maximum(agent.asked, 1)).tolist(),
             per_episode={n: list((result.per_episode or {}).get(n, ())) for n in ("SR", "SPL")},
-            counted=self._counted(stack, panoramas, decide, episodes[:4], steps),
-            milliseconds=_timed(stack, panoramas, decide, episodes[:6], steps),
+            counted=self._counted(stack, panoramas, decide, episodes[:measured], steps),
+            milliseconds=_timed(stack, panoramas, decide, episodes[:measured], steps),
         )
 
     def _counted(
@@ -150,6 +154,8 @@ class DuetSubject:
     ) -> dict[str, float]:
         """Count whole walks one by one: words, panoramas, blocks and heads."""
         agent = RoutedAgent(stack, panoramas, decide, cache=False)
+        if not episodes:
+            return {}
 
         def work() -> None:
             for episode in episodes:
@@ -192,6 +198,8 @@ def _timed(
     steps: int,
 ) -> dict[str, float]:
     """Time decisions at batch 1, a whole decision each, panorama included."""
+    if not episodes:
+        return {}
     agent = _Timed(stack, panoramas, decide, cache=False)
     agent.seconds = []
     with torch.inference_mode():

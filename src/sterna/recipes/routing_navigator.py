@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +29,9 @@ from sterna.models.navigator.sources import Images, SeenFrames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.actdistill import NavigatorAct
 from sterna.recipes.continuous import evaluate
+from sterna.recipes.navigators import check_turns
 from sterna.recipes.routing import Walked, percentiles
-from sterna.recipes.simulated import maker_of, protocol_of, read_episodes
+from sterna.recipes.simulated import EvalConfig, maker_of, protocol_of, read_episodes
 from sterna.train.sft import answer_loss, first_right, question_batch
 
 
@@ -108,14 +108,17 @@ class NavigatorSubject:
             raise InputError("actdistill: no held-out walks; give --config.walks.held-out DIR")
         return self._samples(folder, self.config.walks.judged)
 
-    def score(self, stack: Stack, decide: Decide, split: str, about: int | None) -> Walked:
+    def score(
+        self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int
+    ) -> Walked:
         """Answer held-out samples; where there is an environment, walk its episodes too."""
         assert isinstance(stack, NavigatorStack)
         stack.eval()
         samples = self.held_out()
         walked = _answered(stack, decide, samples)
-        walked.counted, walked.milliseconds = _cost(stack, decide, samples)
-        if self.config.env is not None:
+        if measured:
+            walked.counted, walked.milliseconds = _cost(stack, decide, samples, measured)
+        if self.config.env == "house":
             scores = self._walk(stack, decide, split, about)
             walked.scores |= scores
         return walked
@@ -123,13 +126,20 @@ class NavigatorSubject:
     def _walk(
         self, stack: NavigatorStack, decide: Decide, split: str, about: int | None
     ) -> dict[str, dict[str, float | None]]:
-        assert self.config.env is not None
-        env = replace(self.config.env, agent=str(self.folder), split=split, about=about)
+        env = EvalConfig(
+            env="house",
+            agent=str(self.folder),
+            split=split,
+            episodes=self.config.env_episodes,
+            slots=self.config.slots,
+            about=about,
+        )
         protocol = protocol_of(env)
         episodes, references = read_episodes(env, self.root)
         with hooked(stack, decide) as held:
             agent = RoutedNavigator(stack.model)
             agent.held = held
+            check_turns(agent, protocol)
             make = maker_of(env, protocol, episodes, ("rgb",))
             result = evaluate(agent, make, episodes, protocol, references=references)
         return {name: dict(vars(found)) for name, found in result.scores.items()}
@@ -180,11 +190,11 @@ def _mean(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def _cost(
-    stack: NavigatorStack, decide: Decide, samples: EgoRouted
+    stack: NavigatorStack, decide: Decide, samples: EgoRouted, measured: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Count and time whole answers one by one, the tower included where frames are given."""
     navigator, seconds, total = stack.model, [], 0.0
-    rows = range(min(6, len(samples)))
+    rows = range(min(measured, len(samples)))
     for row in rows:
         one = [samples.samples[row]]
         batch = question_batch(navigator, one, samples.images, answered=False)

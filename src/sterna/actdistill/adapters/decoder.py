@@ -66,14 +66,16 @@ class DecoderStack(Stack):
         """Wrap a model; `InputError` where it has no trunk, or several."""
         super().__init__()
         self.model, self.kind, self.recent = model, kind, recent
-        layers = self.trunk.layers
+        trunk = find_trunk(model)
+        self._place = next(name for name, part in model.named_modules() if part is trunk)
+        layers = trunk.layers
         self.units = tuple(Unit(name=f"layer {n}", fixed=n == 0) for n in range(len(layers)))
         self.width = int(self.trunk.config.hidden_size)
 
     @property
     def trunk(self) -> Any:
         """The decoder: the module with `embed_tokens`, `layers` and `norm`."""
-        return find_trunk(self.model)
+        return self.model.get_submodule(self._place)
 
     @abstractmethod
     def call(self, batch: Any, cache: Any) -> None:
@@ -93,6 +95,12 @@ class DecoderStack(Stack):
         """Run towers and embeddings."""
         cache = new_cache(self.trunk) if self.wants_cache(batch) else None
         return self.entered(lambda: self.call(batch, cache), self.layout(batch), batch, cache)
+
+    def fresh(self, state: DecoderState) -> DecoderState:
+        """Return the state; one with a cache can only go on."""
+        if state.cache is not None:
+            raise InputError("decoder: a state with a cache runs once; prepare it without")
+        return state
 
     def entered(
         self, call: Callable[[], Any], layout: Layout, batch: Any, cache: Any

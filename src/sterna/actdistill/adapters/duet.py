@@ -115,6 +115,10 @@ class DuetStack(Stack):
         state = self.deciding(state, agents, seen, bucket.rows)
         return replace(state, bucket=bucket, means=panorama.mean)
 
+    def fresh(self, state: DuetState) -> DuetState:
+        """Return a state whose words have no keys and values yet."""
+        return replace(state, memory={})
+
     def reading(self, episodes: Sequence[Any]) -> DuetState:
         """Return the state of episodes before the first language block."""
         device = next(self.model.parameters()).device

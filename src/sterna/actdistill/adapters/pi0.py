@@ -163,6 +163,14 @@ class Pi0Stack(Stack):
         seen = {"vision": image & words, "text": words & ~image, "embeds": entries[0]}
         return Pi0State(entries[0], entries[1], (both[0], both[1]), cache, batch, seen)
 
+    def fresh(self, state: Pi0State) -> Pi0State:
+        """Return the state with an empty cache."""
+        cache = new_cache(self._vlm)
+        first, second = (
+            tuple({**given, "past_key_values": cache} for given in part) for part in state.calls
+        )
+        return replace(state, calls=(first, second), cache=cache)
+
     def run(self, unit: int, state: Pi0State) -> Pi0State:
         """Run layer `unit` of the language model (the first time) and of the expert."""
         prefix = state.prefix

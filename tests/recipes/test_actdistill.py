@@ -1,0 +1,138 @@
+"""`sterna actdistill`: a toy teacher probed, distilled, calibrated and compared, from words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cli_tools import sterna
+from sterna.actdistill.stack import everything, stack_of
+from sterna.actdistill.targets import TargetStore
+from sterna.actdistill.walking import RoutedAgent
+from sterna.cli import main
+from sterna.errors import InputError
+from sterna.models.pretrained import from_pretrained, save_pretrained
+from sterna.recipes.actdistill import ACTDISTILL, ActRun, deep_toy_teacher
+from sterna.recipes.routed import open_run, rebuilt
+from sterna.recipes.runs import as_json
+from sterna.recipes.start import begin
+from sterna.recipes.world import World
+from sterna.train.evaluate import predict
+
+FEW = (
+    *("--episodes", "6", "--held-out", "3", "--graph.width", "8", "--graph.size", "6"),
+    *("--router.width", "8", "--loop.batch-size", "4", "--probe.batch-size", "4"),
+)
+
+
+@pytest.fixture(scope="module")
+def teacher(toy_house: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained teacher of 2 layers of words and 3 of each encoder, as a saved policy."""
+    recipe = deep_toy_teacher()
+    sizes = replace(
+        recipe.model, hidden_size=16, heads=2, ffn_size=16, language_layers=2, cross_layers=3
+    )
+    start = replace(recipe.start, still=False)
+    model = begin(sizes, start, 0, World(toy_house, recipe.data)).eval()
+    return save_pretrained(model, tmp_path_factory.mktemp("teacher") / "best")
+
+
+@pytest.fixture(scope="module")
+def probed(toy_house: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stage 1, three iterations long."""
+    out = tmp_path_factory.mktemp("probe")
+    words = ("actdistill", "probe", "toy-duet", "--data", toy_house, "--teacher", teacher)
+    words = (*words, "--out", out, "--iterations", 3, *FEW)
+    assert main([str(word) for word in words]) == 0
+    return out
+
+
+def test_from_probe_to_table(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, probed: Path, tmp_path: Path
+) -> None:
+    run = json.loads((probed / "run.json").read_text())
+    assert run["iteration"] == 3
+    store = TargetStore(probed / "targets")
+    assert len(store.place) == 12 and len(store.units) == 8
+    data, student = ("--data", toy_house, "--teacher", teacher), tmp_path / "student"
+    more = (*FEW, "--json")
+    words = ("actdistill", "distill", "toy-duet", *data, "--probed", probed, "--out", student)
+    said = sterna(capsys, *words, "--iterations", 4, *more).json
+    assert said["iteration"] == 4
+    log = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
+    assert {"task", "spent", "align", "structure", "truth", "teacher", "previous"} <= log[0].keys()
+    said = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house,
+                  "--rhos", 1.0, 0.6, 0.45, "--json").json  # fmt: skip
+    for row in said["budgets"]:
+        assert row["rho"] - 0.05 < row["spent"] <= row["rho"] + 1e-6
+    words = ("actdistill", "eval", student, "--data", toy_house, "--split", "val_seen")
+    words = (*words, "--about", 3, "--rhos", 0.6, "--out", tmp_path, "--json")
+    said = sterna(capsys, *words, "--draws", 1, "--measure", 0).json
+    others = ["student", "first-k", "cosine", "greedy", "random-k"]
+    assert [row["arm"] for row in said["rows"]] == ["teacher", *others]
+    assert json.loads((tmp_path / "actdistill_val_seen.json").read_text())["rows"] == said["rows"]
+    whole, student_row, *rows = said["rows"]
+    assert whole["share"] == pytest.approx(1.0) and whole["open"] == [1.0] * 8
+    for row in [student_row, *rows]:
+        assert 0 < row["share"] < 1 and 0 <= row["scores"]["SR"]["mean"] <= 1
+        assert len(row["per_episode"]["SR"]) == len(whole["per_episode"]["SR"]) > 1
+    for row in rows:  # on the walks that it is scored on, as far as those are alike
+        assert row["share"] > student_row["share"] - 0.1
+    said = sterna(capsys, *words, "--arms", "teacher", "student", "--measure", 1).json
+    costs = [row["counted"]["flops_per_decision"] for row in said["rows"]]
+    assert costs[1] < costs[0] and all(row["milliseconds"]["median"] > 0 for row in said["rows"])
+    _policy_walks(student, toy_house)
+
+
+def _policy_walks(student: Path, toy_house: Path) -> None:
+    """What is deployed holds no graph, and walks as the student with all gates open."""
+    policy = from_pretrained(student / "policy")
+    names = " ".join(policy.state_dict())
+    assert "graph" not in names and "phi" not in names and "phases" not in names
+    config = open_run(student)
+    world = World(toy_house, config.data)  # type: ignore[attr-defined]
+    episodes = world.episodes("val_seen")[:3]
+    panoramas = world.panoramas(episodes)
+    with torch.inference_mode():
+        stack = stack_of(policy)
+        agent = RoutedAgent(stack, panoramas, everything(stack))  # type: ignore[arg-type]
+        found = predict(agent, panoramas, episodes, max_steps=4)
+    assert [p.instr_id for p in found] == [e.instr_id for e in episodes]
+
+
+def test_a_fixed_and_a_smaller_student(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, probed: Path, tmp_path: Path
+) -> None:
+    data, student = ("--data", toy_house, "--teacher", teacher), tmp_path / "student"
+    words = ("actdistill", "distill", "toy-duet", *data, "--probed", probed, "--out", student)
+    fixed = ("--route.gate", "fixed", "--route.keep", 0, 1, 2, "--smaller", 0, 2, 3)
+    assert sterna(capsys, *words, "--iterations", 1, *fixed, *FEW).code == 0
+    refused = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house)
+    refused.refused("a fixed gate has no thresholds")
+    words = ("actdistill", "eval", student, "--data", toy_house, "--about", 2, "--measure", 0)
+    said = sterna(capsys, *words, "--arms", "student")
+    assert said.code == 0 and said.out.startswith("student") and said.out.count("\n") == 1
+
+
+def test_what_it_refuses(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, tmp_path: Path
+) -> None:
+    out = ("--out", tmp_path / "x", "--data", toy_house)
+    sterna(capsys, "actdistill", "probe", "toy-duet", *out).refused("no teacher", "--teacher")
+    words = ("actdistill", "distill", "toy-duet", *out, "--teacher", teacher)
+    sterna(capsys, *words, "--probed", tmp_path).refused("holds no probe")
+    sterna(capsys, *words, "--smaller", 0, 1).refused("route.gate fixed")
+    sterna(capsys, *words, "--route.rho", 0).refused("budgets must be in (0, 1]")
+    sterna(capsys, "actdistill", "eval", tmp_path, "--data", toy_house).refused("holds no student")
+
+
+def test_a_configuration_survives_its_json() -> None:
+    for recipe in ACTDISTILL.values():
+        config = replace(recipe(), teacher=Path("runs/teacher"))
+        assert rebuilt(type(config), json.loads(json.dumps(as_json(config)))) == config
+    with pytest.raises(InputError, match="unknown settings"):
+        rebuilt(ActRun, {"other": 1})
