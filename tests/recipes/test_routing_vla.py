@@ -85,12 +85,12 @@ def test_a_score_of_a_policy(tmp_path: Path, root: Path, monkeypatch: pytest.Mon
     )
     subject = VlaSubject(config)
     gates = static(subject.stack, (0, 1))
-    walked = subject.score(subject.stack, gates, "goals", None)
+    walked = subject.score(subject.stack, gates, "goals", None, 4)
     assert walked.share == 0.5 and walked.open_ == [1.0, 1.0, 0.0, 0.0]
     assert set(walked.scores) == {"success", "success handle-press"}
     assert walked.per_episode["success"] == [walked.scores["success"]["mean"]]
-    again = subject.score(subject.stack, gates, "goals", None)
+    again = subject.score(subject.stack, gates, "goals", None, 4)
     assert again.scores == walked.scores and again.open_ == walked.open_
-    whole = subject.score(subject.stack, everything(subject.stack), "goals", None)
+    whole = subject.score(subject.stack, everything(subject.stack), "goals", None, 4)
     assert whole.counted["flops_per_decision"] > walked.counted["flops_per_decision"]
     assert whole.flops == 2 * walked.flops and len(list(tmp_path.iterdir())) == 2

@@ -235,7 +235,7 @@ def score_policy(
     """Score a saved policy in `out`; return what ``result.json`` holds."""
     policy = from_pretrained(folder)
     config = policy.config
-    settings = {"policy": str(folder), "weights": sha256(folder / WEIGHTS)}
+    settings: dict[str, Any] = {"policy": str(folder), "weights": sha256(folder / WEIGHTS)}
     rows = evaluate_policy(
         policy, config, out, settings=settings, protocol=protocol, execute=execute
     )
@@ -248,4 +248,5 @@ def score_policy(
 
     flops = Flops(total=count_flops(policy, batches), backbone=count_flops(layers, batches))
     timing = time_decisions(policy, batches)
+    settings = {**settings, "execute": execute}
     return write_result(out, rows, protocol=protocol, settings=settings, flops=flops, timing=timing)

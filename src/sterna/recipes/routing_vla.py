@@ -48,8 +48,13 @@ class VlaSubject:
         """Return held-out frames."""
         return Frames(self._samples, held_out_frames(self._samples, self.config.judged))
 
-    def score(self, stack: Stack, decide: Decide, split: str, about: int | None) -> Walked:
-        """Do the protocol's episodes (`about` of each task); `split` must be "goals"."""
+    def score(
+        self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int
+    ) -> Walked:
+        """Do the protocol's episodes (`about` of each task); `split` must be "goals".
+
+        Decisions are timed and counted on an observation of each of the first `measured` tasks.
+        """
         if split != SPLIT:
             raise InputError(f"actdistill: Meta-World has --split {SPLIT} alone, found {split!r}")
         assert isinstance(stack, VlaStack)
@@ -69,7 +74,7 @@ class VlaSubject:
         )
         open_ = _frequencies(policy, folder / "gates.json")
         found, share = summary(rows), float(np.mean(open_))
-        batches = self._observations(protocol)
+        batches = self._observations(protocol)[: max(1, measured)]
         timing = time_decisions(RoutedVla(stack, decide), batches)
         unit = stack.cost(0, stack.prepare(batches[0]))
         return Walked(
