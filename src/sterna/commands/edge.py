@@ -75,13 +75,9 @@ def export(argv: Sequence[str]) -> int:
 
 def _routed(args: Export) -> int:
     from sterna.edge.routed_folder import readme as actor_readme
-    from sterna.recipes.routed_export import (
-        DuetAct,
-        is_student,
-        open_run,
-        readme,
-        run_export_routed,
-    )
+    from sterna.recipes.actdistill import DuetAct
+    from sterna.recipes.routed import open_run
+    from sterna.recipes.routed_export import is_student, readme, run_export_routed
 
     walks = is_student(args.policy) and isinstance(open_run(args.policy), DuetAct)
     card = run_export_routed(

@@ -112,7 +112,8 @@ def form_of(stack: Stack) -> Form:
     """Return the form of a stack; `InputError` where none is known."""
     for kind, form in reversed(_FORMS):
         if isinstance(stack, kind):
-            return form(stack)
+            found: Form = form(stack)
+            return found
     known = ", ".join(kind.__name__ for kind, _ in _FORMS)
     raise InputError(
         f"export: no form for {type(stack).__name__} (known: {known}); make one known by "

@@ -113,7 +113,7 @@ def parts_of(routed: Routed) -> dict[str, Part]:
 
 def _duet_parts(stack: DuetStack, router: Router) -> dict[str, Part]:
     made = examples(stack.model)
-    threshold = {"threshold": (torch.zeros(()), {})}
+    threshold: dict[str, Any] = {"threshold": (torch.zeros(()), {})}
     _, ids, outputs = made["text"]
     text = Part(
         graph=RoutedTextGraph(stack, router, flat=True),

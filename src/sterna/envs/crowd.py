@@ -101,9 +101,9 @@ class Crowd:
                 part = own[first : first + _AT_ONCE]
                 frames = renderer.render(lens, eyes[part], w.heading[part]).rgb
                 for row, frame in zip(part, frames, strict=True):
-                    seen = self.seen[row]
-                    assert seen is not None
-                    seen["rgb"] = frame
+                    observation = self.seen[row]
+                    assert observation is not None
+                    observation["rgb"] = frame
 
     def traces(self) -> list[Trace]:
         """Return what every agent walked, for `continuous_scores`."""

@@ -149,9 +149,9 @@ def paired(
     for row in ours:
         difference = float(row["success"]) - float(other[row["task"], row["goal"]])
         by_task.setdefault(row["task"], []).append(difference)
-    means = [np.mean(values) for values in by_task.values()]
+    means = [float(np.mean(values)) for values in by_task.values()]
     errors = [
-        np.var(values, ddof=1) / len(values) if len(values) > 1 else 0.0
+        float(np.var(values, ddof=1)) / len(values) if len(values) > 1 else 0.0
         for values in by_task.values()
     ]
     return {

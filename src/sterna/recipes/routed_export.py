@@ -258,6 +258,7 @@ def _same_gates(routed: Routed, engine: Engine, size: tuple[int, int, int]) -> d
         panorama, _ = one.look(state.tokens)
         found.append(one.judge(state.feed | words | {"panorama": panorama}))
     (logits, _, gates), (theirs, _, ran) = found
+    assert gates is not None and ran is not None
     return {
         "words": size[0],
         "views": size[1],

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
 from sterna.files import read_json
@@ -186,7 +187,8 @@ def _measured(config: SftRun) -> tuple[str, dict[str, Any]]:
             ready.runner.step(iteration)
             seconds.append(time.perf_counter() - began)
         store = ready.samples.store
-        frames = store.frames(range(min(64, store.frame_count)))
+        first = store.stores[0] if isinstance(store, JoinedStore) else store
+        frames = first.frames(range(min(64, first.frame_count)))
         began = time.perf_counter()
         ready.policy.features(frames)
         each = (time.perf_counter() - began) / len(frames)

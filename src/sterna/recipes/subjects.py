@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.stack import Stack
 from sterna.edge.bench.episode import Shape, directions_of
 from sterna.edge.bench.flops import count_flops
 from sterna.edge.bench.routed_saved import save_routed
@@ -34,6 +35,7 @@ from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
 from sterna.models.presets import PRESETS, preset
 from sterna.models.pretrained import save_pretrained
+from sterna.models.vla import Vla
 from sterna.recipes.policies import open_policy, policy_folder
 from sterna.recipes.routed import POLICY
 from sterna.recipes.routed_export import actor_folder, is_actor, is_student, open_routed
@@ -181,6 +183,13 @@ def policy_of(model: Path) -> Path:
     return model / POLICY if is_student(model) else actor_folder(model)
 
 
+def _sizes(stack: Stack) -> Any:
+    """Return the configuration of a routed model."""
+    model = stack.model
+    assert isinstance(model, DUET | Vla)
+    return model.config
+
+
 def _routed(ask: Ask, shape: Shape, scratch: Path) -> Subject:
     """Make a routed policy ready: in torch at its budget, and exported."""
     routed = open_routed(Path(ask.model), shape.rho if is_student(Path(ask.model)) else None)
@@ -203,7 +212,7 @@ def _routed(ask: Ask, shape: Shape, scratch: Path) -> Subject:
             size[engine] = sum((to / file).stat().st_size for file in graphs[engine].values())
     return Subject(
         parameters=sum(p.numel() for p in routed.stack.parameters()),
-        sizes=routed.stack.model.config,
+        sizes=_sizes(routed.stack),
         flops=_work(routed, shape),
         folders=folders,
         size=size,

@@ -43,5 +43,7 @@ def frames_of(
 
 def _drawn(wanted: Mapping[str, Any], rng: np.random.Generator) -> NDArray[Any]:
     if wanted["dtype"] == "uint8":
-        return rng.integers(0, 256, wanted["shape"]).astype(np.uint8)
-    return rng.uniform(-1, 1, wanted["shape"]).astype(wanted["dtype"])
+        drawn: NDArray[Any] = rng.integers(0, 256, wanted["shape"]).astype(np.uint8)
+    else:
+        drawn = rng.uniform(-1, 1, wanted["shape"]).astype(wanted["dtype"])
+    return drawn

@@ -55,7 +55,7 @@ def router_of(folder: Path, stack: Stack) -> tuple[Router, float] | None:
 
 def is_vla(folder: Path) -> bool:
     """Say whether a folder holds a small vision-language-action policy."""
-    return read_json(folder / "config.json").get("model") == "VLA"
+    return bool(read_json(folder / "config.json").get("model") == "VLA")
 
 
 class TorchActor(Actor):

@@ -66,7 +66,8 @@ class Eyes(nn.Module):
         x = picture(patches, grid, self.patch, m).contiguous(memory_format=torch.channels_last)
         x = self.deep(self.halving(x))
         x = x.view(k, -1, rows, m, columns, m).permute(0, 2, 4, 3, 5, 1)
-        return self.join(x.reshape(k, rows * columns, -1))
+        joined: Tensor = self.join(x.reshape(k, rows * columns, -1))
+        return joined
 
 
 def picture(patches: Tensor, grid: tuple[int, int], patch: int, merge: int) -> Tensor:
