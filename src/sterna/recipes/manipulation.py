@@ -156,7 +156,7 @@ def paired(
     ]
     return {
         "difference": float(np.mean(means)),
-        "standard_error": float(np.sqrt(np.sum(errors)) / len(means)),
+        "standard_error": math.sqrt(math.fsum(float(error) for error in errors)) / len(means),
     }
 
 

@@ -127,22 +127,21 @@ class CloningTask(nn.Module):
     def forward(self, batch: VlaBatch) -> TaskOutput:
         """Return the loss."""
         batch = batch.to(self.policy.query.device)
-        actions = batch.actions
-        assert actions is not None
         if self.training and self.config.feel_noise:
             noise = torch.randn_like(batch.proprio) * self.policy.proprio_scale
             batch = VlaBatch(
                 **{**vars(batch), "proprio": batch.proprio + self.config.feel_noise * noise}
             )
-        loss = chunk_loss(self.policy(batch), actions)
+        assert batch.actions is not None
+        loss = chunk_loss(self.policy(batch), batch.actions)
         return TaskOutput(loss, {"L1": float(loss.detach())})
 
     @torch.no_grad()
     def follow(self, iteration: int) -> None:
         """Draw the mean towards the weights after an iteration (faster in the first ones)."""
         decay = min(self.config.average, (1 + iteration) / (10 + iteration))
-        mean: list[Tensor] = [*self.average.parameters()]
-        own: list[Tensor] = [*self.policy.parameters()]
+        mean: list[Tensor] = list(self.average.parameters())
+        own: list[Tensor] = list(self.policy.parameters())
         torch._foreach_lerp_(mean, own, 1.0 - decay)
 
 
