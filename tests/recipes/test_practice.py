@@ -120,7 +120,10 @@ def test_the_table_is_made_of_result_files(tmp_path: Path) -> None:
     rates = [row["val_unseen"]["SR"]["mean"] for row in values["rows"]]
     assert rates == pytest.approx([0.8] * 5)
     text = render(values)
-    assert "| GRPO, groups of 8 | 2 | 80.00 ± 0.00 |" in text and text.count("- sft |") == 4
+    # SR and SPL at 1 m come before SR.
+    none = "0.00 ± 0.00"
+    assert f"| GRPO, groups of 8 | 2 | {none} | {none} | 80.00 ± 0.00 |" in text
+    assert text.count("- sft |") == 4
 
 
 def result_of(walked: list[float]) -> Result:

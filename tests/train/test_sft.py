@@ -204,11 +204,11 @@ def test_a_killed_run_goes_on_bit_for_bit(walks, tmp_path):
     config = toy_run(walks.folder, 60)
     config = replace(config, optimizer=replace(config.optimizer, epsilon=1e-3))
     prepare_sft(config, tmp_path / "a").runner.run()
-    killed = program(walks.folder, tmp_path / "b", "60")
-    while killed.poll() is None and not (tmp_path / "b/state.pt").is_file():
-        time.sleep(0.01)
-    killed.kill()
-    assert killed.wait() == -signal.SIGKILL
+    with program(walks.folder, tmp_path / "b", "60") as killed:
+        while killed.poll() is None and not (tmp_path / "b/state.pt").is_file():
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
     runner = prepare_sft(config, tmp_path / "b").runner
     assert 10 <= runner.progress.iteration < 60
     runner.run()

@@ -1,7 +1,7 @@
 """A convolutional vision tower for small navigators: what a few minutes of one core can teach.
 
-It stands where transformers' own tower stands and gives tokens of the same width; that tower needs
-several times the frames before it knows what it looks at (docs/results/vlnr1.md).
+It stands where transformers' own tower stands and gives tokens of the same width; the smallest of
+those that is of use learns at a quarter of the rate (docs/results/vlnr1.md).
 
 Legend: k frames, h x w pixels, p side of a patch, m patches merged along a side, T tokens, D width.
 """
