@@ -41,7 +41,9 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   ego episodes write the episodes that walks are drawn from as a file to be walked (VLN-CE's)
   ego sight    let the vision tower of a small navigator learn to see, from rendered labels
-  metaworld    `metaworld demos | train | eval`: small policies for manipulation (Meta-World)
+  metaworld demos  demonstrations of Meta-World's scripted experts, with noise in what is done
+  metaworld train  a small policy from pictures and a sentence to actions, taught by them
+  metaworld eval   its success by task, on the same scenes for every policy
   show         draw an episode from above; one in continuous space as a video with its view
 
 Data is found by --data DIR, else STERNA_DATA, else ./data. Exit codes: 0 done, 1 a check failed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,14 @@ def _error(path: Path, feed: dict[str, np.ndarray], wanted: tuple[Tensor, ...]) 
     return [float(np.abs(a - b.numpy()).max()) for a, b in pairs]
 
 
+def saturates() -> bool:
+    """Whether ONNX Runtime adds pairs of 8-bit products in 16 bits here (x86 without VNNI)."""
+    if platform.machine() not in ("x86_64", "AMD64") or not Path("/proc/cpuinfo").is_file():
+        return False
+    return "vnni" not in Path("/proc/cpuinfo").read_text()
+
+
+@pytest.mark.skipif(saturates(), reason="without VNNI sums of 8-bit products saturate")
 @pytest.mark.parametrize("bias", [True, False])
 def test_what_rounding_takes_is_multiplied_too(tmp_path: Path, bias: bool) -> None:
     model = Pair(bias).eval()

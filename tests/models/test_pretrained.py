@@ -24,7 +24,12 @@ def saved(tmp_path: Path) -> Path:
 def test_round_trip(saved: Path) -> None:
     model, loaded = make_model(), DUET.from_pretrained(saved)
     assert loaded.config == model.config and not loaded.training
-    assert torch.equal(run(loaded, make_batch()).fused, run(model, make_batch()).fused)
+    mine, theirs = model.state_dict(), loaded.state_dict()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[k], theirs[k]) for k in mine)
+    # Outputs may differ in their last bits: products round by where weights lie in memory.
+    torch.testing.assert_close(
+        run(loaded, make_batch()).fused, run(model, make_batch()).fused, rtol=1e-5, atol=1e-6
+    )
     assert all(parameter.requires_grad for parameter in loaded.parameters())
     card = (saved / "README.md").read_text()
     assert "Trained on a toy world." in card and "parameters:" in card

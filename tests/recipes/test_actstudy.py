@@ -123,9 +123,8 @@ def test_rows_differ_in_what_they_say(
 ) -> None:
     configs = _configs(study, options)
     assert value(configs[row]) == wanted
-    assert sum(value(config) == wanted for config in configs.values()) == 1 + (row == "mean") + (
-        row == "flat"
-    )
+    same = {name for name, config in configs.items() if value(config) == wanted}
+    assert row in same and len(same) < len(configs) / 2, "rows alike in all would say nothing"
     assert {config.loop.seed for config in configs.values()} == {3}
 
 

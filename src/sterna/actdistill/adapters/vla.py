@@ -106,9 +106,12 @@ class VlaStack(Stack):
 
     def pruned(self, keep: Sequence[int]) -> VlaStack:
         """Return a copy with these layers alone."""
-        kept = sorted(set(keep) | {0})
-        if kept[-1] >= len(self.units) or kept[0] < 0:
-            raise InputError(f"units: expected numbers below {len(self.units)}, found {kept}")
+        kept = sorted(set(keep))
+        if not kept or kept[0] != 0 or kept[-1] >= len(self.units):
+            raise InputError(
+                f"units: expected 0, which always runs, and others below {len(self.units)}, "
+                f"found {kept}"
+            )
         model = Vla(replace(self.model.config, depth=len(kept)))
         state = {k: v for k, v in self.model.state_dict().items() if not k.startswith("layers.")}
         for new, old in enumerate(kept):

@@ -20,6 +20,7 @@ from sterna.files import read_json, write_json, write_text
 from sterna.models.navigator.eyes import seeing_class
 from sterna.models.navigator.families import (
     calm,
+    causal_class,
     keep_fewer_activations,
     known,
     peft,
@@ -191,8 +192,10 @@ def _weights(folder: Path, family: str, precision: Precision) -> Any:
     found = str(read_json(folder / "config.json").get("model_type"))
     if found != family:
         raise InputError(f"{folder}: expected a model of family {family}, found {found}")
+    vision = read_json(folder / "config.json").get("vision_config") or {}
+    kind = seeing_class(family) if vision.get("eyes") else causal_class(family)
     with quiet():
-        model, info = seeing_class(family).from_pretrained(
+        model, info = kind.from_pretrained(
             folder,
             dtype=_TYPES[precision],
             local_files_only=True,
