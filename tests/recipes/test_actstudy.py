@@ -124,7 +124,7 @@ def test_rows_differ_in_what_they_say(
     configs = _configs(study, options)
     assert value(configs[row]) == wanted
     same = {name for name, config in configs.items() if value(config) == wanted}
-    assert row in same and len(same) < len(configs) / 2, "rows alike in all would say nothing"
+    assert row in same and len(same) <= 2, "rows alike would say nothing"
     assert {config.loop.seed for config in configs.values()} == {3}
 
 
