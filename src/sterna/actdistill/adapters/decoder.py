@@ -127,7 +127,8 @@ class DecoderStack(Stack):
                 call()
         except _SeenError:
             pass
-        between = [None if a[0] is b else a[0] for a, b in zip(calls[1:], returned, strict=False)]
+        earlier = zip(calls[1:], returned[: len(calls) - 1], strict=True)
+        between = [None if a[0] is b else a[0] for a, b in earlier]
         return DecoderState(
             x=calls[0][0],
             calls=tuple(given for _, given in calls),
