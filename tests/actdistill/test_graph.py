@@ -63,7 +63,9 @@ def _token_graph(x: Array, w: dict[str, Array], k: int, heads: int) -> tuple[Arr
     return hidden @ w["project.3.weight"].T + w["project.3.bias"], h
 
 
-def test_token_graph_is_its_formula() -> None:
+@pytest.mark.parametrize("dense", [512, 0])
+def test_token_graph_is_its_formula(dense: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sterna.actdistill.graph._DENSE", dense)
     torch.manual_seed(0)
     config = GraphConfig(neighbours=3, width=6, heads=2, size=5)
     graph = TokenGraph(10, config).double().eval()

@@ -128,6 +128,8 @@ class Study(Common):
     """Optimiser steps of a probe (actdistill studies; default: the recipe's)."""
     rho: float = 0.5
     """Budget of the rows (actdistill studies, but for -budget)."""
+    draws: int = 3
+    """Random selections beside the first row (actdistill studies)."""
     split: str | None = None
     """Split to score (actdistill studies; default val_unseen, for vla-s goals)."""
     only: tuple[str, ...] = ()
@@ -223,6 +225,7 @@ def _routed(args: Study) -> int:
         rho=args.rho,
         split=args.split or ("goals" if goals else "val_unseen"),
         about=args.limit,
+        draws=args.draws,
     )
     root = find_data(args.data) if graph or args.data else None
     if args.plan:
