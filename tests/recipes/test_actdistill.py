@@ -61,10 +61,12 @@ def test_from_probe_to_table(
     data, student = ("--data", toy_house, "--teacher", teacher), tmp_path / "student"
     more = (*FEW, "--json")
     words = ("actdistill", "distill", "toy-duet", *data, "--probed", probed, "--out", student)
-    said = sterna(capsys, *words, "--iterations", 4, *more).json
+    said = sterna(capsys, *words, "--iterations", 4, "--route.rho", 0.62, *more).json
     assert said["iteration"] == 4
     log = [json.loads(line) for line in (student / "log.jsonl").read_text().splitlines()]
     assert {"task", "spent", "align", "structure", "truth", "teacher", "previous"} <= log[0].keys()
+    said = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house, "--json").json
+    assert {1.0, 0.75, 0.62} <= {row["rho"] for row in said["budgets"]}
     said = sterna(capsys, "actdistill", "calibrate", student, "--data", toy_house,
                   "--rhos", 1.0, 0.6, 0.45, "--json").json  # fmt: skip
     for row in said["budgets"]:

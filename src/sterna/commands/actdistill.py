@@ -51,8 +51,8 @@ class CalibrateArguments(Common):
     student: Annotated[Path, tyro.conf.Positional]
     """Folder of `sterna actdistill distill`."""
     rhos: tuple[float, ...] = ()
-    """Budgets: shares of all units' FLOPs; none given: 1, 0.75, 0.5, 0.35 and 0.25, as far as what
-    always runs leaves them."""
+    """Budgets: shares of all units' FLOPs; none given: 1, 0.75, 0.5, 0.35, 0.25 and the one it was
+    trained for, as far as what always runs leaves them."""
 
 
 @dataclass(frozen=True, kw_only=True)

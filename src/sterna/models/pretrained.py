@@ -1,26 +1,24 @@
-"""A model in a folder: safetensors, sizes, a card, and a probe that proves it still computes."""
+"""A DUET in a folder."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from sterna import files
-from sterna.errors import InputError
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
-from sterna.models.weights import WeightsError, expected_shapes, read_tensors, require_same
-
-WEIGHTS, CONFIG, PROBE, CARD = "model.safetensors", "config.json", "probe.json", "README.md"
-FORMAT = 1
-TOLERANCE = 1e-4
-"""Largest difference of a probe output, absolute and relative; other CPUs differ by about 1e-6."""
+from sterna.models.folder import (
+    CONFIG,
+    PROBE,
+    WEIGHTS,
+    card_of,
+    check_outputs,
+    read_sizes,
+    write_folder,
+)
+from sterna.models.weights import expected_shapes, read_tensors, require_same
 
 
 def save_pretrained(model: DUET, folder: str | Path, *, notes: str = "") -> Path:
@@ -28,14 +26,7 @@ def save_pretrained(model: DUET, folder: str | Path, *, notes: str = "") -> Path
 
     `notes` (Markdown) goes into the card: data, recipe, scores, terms. Returns the folder.
     """
-    target = Path(folder)
-    state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    files.write_bytes(target / WEIGHTS, save(state, metadata={"format": "pt"}))
-    config = {"model": "DUET", "format": FORMAT, "sizes": asdict(model.config)}
-    files.write_json(target / CONFIG, config)
-    files.write_json(target / PROBE, {"tolerance": TOLERANCE, "outputs": probe(model)})
-    files.write_text(target / CARD, _card(model, notes))
-    return target
+    return write_folder(model, "DUET", model.config, probe(model), _card(model, notes), folder)
 
 
 def from_pretrained(folder: str | Path, *, check: bool = True) -> DUET:
@@ -53,30 +44,13 @@ def from_pretrained(folder: str | Path, *, check: bool = True) -> DUET:
     model.load_state_dict(state, assign=True)
     model.eval()
     if check:
-        _check_probe(model, source / PROBE)
+        check_outputs(probe(model), source / PROBE)
     return model
 
 
 def read_config(path: str | Path) -> DuetConfig:
     """Read the sizes in a config.json; unknown or missing names are an `InputError`."""
-    content = files.read_json(path)
-    sizes = content.get("sizes") if isinstance(content, dict) else None
-    if not isinstance(sizes, dict) or content.get("model") != "DUET":
-        raise InputError(
-            f"{path}: expected the configuration of a DUET model ('model', 'sizes'), found "
-            "something else; give a folder written by save_pretrained"
-        )
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: expected format {FORMAT}, found {content.get('format')}; update sterna"
-        )
-    odd = set(sizes) ^ {entry.name for entry in fields(DuetConfig)}
-    if odd:
-        raise InputError(f"{path}: unknown or missing sizes {sorted(odd)}; write the model again")
-    try:
-        return DuetConfig(**sizes)
-    except TypeError as error:
-        raise InputError(f"{path}: a size has the wrong type ({error}); correct it") from error
+    return read_sizes(path, "DUET", DuetConfig)
 
 
 def probe(model: DUET) -> dict[str, list[float | None]]:
@@ -131,43 +105,11 @@ def _run_probe(model: DUET, device: torch.device) -> dict[str, Tensor]:
     }
 
 
-def _check_probe(model: DUET, path: Path) -> None:
-    content: Any = files.read_json(path)
-    stored = content.get("outputs") if isinstance(content, dict) else None
-    found = probe(model)
-    if not isinstance(stored, dict) or set(stored) != set(found):
-        raise WeightsError(f"{path}: not a probe written by save_pretrained; write the model again")
-    for name, values in found.items():
-        if not _agree(values, stored[name]):
-            raise WeightsError(
-                f"{path}: the model no longer computes what it did when saved: {name} expected "
-                f"{json.dumps(stored[name][:3])}..., found {json.dumps(values[:3])}...; "
-                "weights and code do not belong together, fetch the folder again"
-            )
-
-
-def _agree(found: list[float | None], stored: list[float | None]) -> bool:
-    if len(found) != len(stored):
-        return False
-    for a, b in zip(found, stored, strict=True):
-        if a is None or b is None:
-            if a is not b:
-                return False
-        elif abs(a - b) > TOLERANCE * (1 + abs(b)):
-            return False
-    return True
-
-
 def _card(model: DUET, notes: str) -> str:
     config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
     words = config.vocab_size * config.hidden_size
-    lines = [
-        "---",
-        "library_name: sterna",
-        "pipeline_tag: robotics",
-        "tags: [vision-and-language-navigation, DUET]",
-        "---",
+    text = [
         "# A DUET navigator",
         "",
         "Reads an instruction, looks around, keeps a map of what it has seen, and says which place",
@@ -179,13 +121,10 @@ def _card(model: DUET, notes: str) -> str:
         f"{config.cross_layers} cross-modal",
         f"- width of a view feature {config.feature_size}, of an object feature "
         f"{config.object_size or '(no objects)'}",
-        "",
-        "```python",
+    ]
+    code = [
         "from sterna.models.duet import DUET",
         "",
         'model = DUET.from_pretrained("this/folder")',
-        "```",
-        "",
-        f"`{PROBE}` holds the outputs of a fixed input; they are computed again at every load.",
     ]
-    return "\n".join(lines) + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
+    return card_of(["vision-and-language-navigation", "DUET"], text, code, notes)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from sterna import files
-from sterna.errors import InputError
-from sterna.models.pretrained import CARD, CONFIG, PROBE, TOLERANCE, WEIGHTS
+from sterna.models.folder import (
+    CONFIG,
+    PROBE,
+    WEIGHTS,
+    card_of,
+    check_outputs,
+    read_sizes,
+    write_folder,
+)
 from sterna.models.vla import Vla, VlaBatch, VlaConfig
-from sterna.models.weights import WeightsError, read_tensors, require_same
-
-FORMAT = 1
+from sterna.models.weights import read_tensors, require_same
 
 
 def save_pretrained(model: Vla, folder: str | Path, *, notes: str = "") -> Path:
@@ -25,14 +25,7 @@ def save_pretrained(model: Vla, folder: str | Path, *, notes: str = "") -> Path:
 
     `notes` (Markdown) goes into the card: data, recipe, scores. Returns the folder.
     """
-    target = Path(folder)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    files.write_bytes(target / WEIGHTS, save(state, metadata={"format": "pt"}))
-    sizes = json.loads(json.dumps(asdict(model.config)))
-    files.write_json(target / CONFIG, {"model": "VLA", "format": FORMAT, "sizes": sizes})
-    files.write_json(target / PROBE, {"tolerance": TOLERANCE, "outputs": probe(model)})
-    files.write_text(target / CARD, _card(model, notes))
-    return target
+    return write_folder(model, "VLA", model.config, probe(model), _card(model, notes), folder)
 
 
 def from_pretrained(folder: str | Path, *, check: bool = True) -> Vla:
@@ -49,34 +42,17 @@ def from_pretrained(folder: str | Path, *, check: bool = True) -> Vla:
     model.load_state_dict(state)
     model.eval()
     if check:
-        _check_probe(model, source / PROBE)
+        check_outputs(probe(model), source / PROBE)
     return model
 
 
 def read_config(path: str | Path) -> VlaConfig:
     """Read the sizes in a config.json; unknown or missing names are an `InputError`."""
-    content = files.read_json(path)
-    sizes = content.get("sizes") if isinstance(content, dict) else None
-    if not isinstance(sizes, dict) or content.get("model") != "VLA":
-        raise InputError(
-            f"{path}: expected the configuration of a VLA ('model', 'sizes'), found something "
-            "else; give a folder written by `sterna metaworld train`"
-        )
-    if content.get("format") != FORMAT:
-        raise InputError(
-            f"{path}: expected format {FORMAT}, found {content.get('format')}; update sterna"
-        )
-    odd = set(sizes) ^ {entry.name for entry in fields(VlaConfig)}
-    if odd:
-        raise InputError(f"{path}: unknown or missing sizes {sorted(odd)}; write the model again")
-    try:
-        return VlaConfig(**sizes)
-    except TypeError as error:
-        raise InputError(f"{path}: a size has the wrong type ({error}); correct it") from error
+    return read_sizes(path, "VLA", VlaConfig)
 
 
 @torch.no_grad()
-def probe(model: Vla) -> list[float]:
+def probe(model: Vla) -> dict[str, list[float]]:
     """Return the first action of a fixed input made from sines, so that it is the same anywhere."""
     was_training, device, config = model.training, model.query.device, model.config
     shape = (1, config.cameras, config.image_size, config.image_size, 3)
@@ -92,31 +68,13 @@ def probe(model: Vla) -> list[float]:
     model.eval()
     out: Tensor = model(batch.to(device))[0, 0]
     model.train(was_training)
-    return [round(value, 7) for value in out.tolist()]
-
-
-def _check_probe(model: Vla, path: Path) -> None:
-    content: Any = files.read_json(path)
-    stored = content.get("outputs") if isinstance(content, dict) else None
-    found = probe(model)
-    if not isinstance(stored, list) or len(stored) != len(found):
-        raise WeightsError(f"{path}: not a probe written by save_pretrained; write the model again")
-    if any(abs(a - b) > TOLERANCE * (1 + abs(b)) for a, b in zip(found, stored, strict=True)):
-        raise WeightsError(
-            f"{path}: the model no longer computes what it did when saved: expected {stored}, "
-            f"found {found}; weights and code do not belong together, fetch the folder again"
-        )
+    return {"action": [round(value, 7) for value in out.tolist()]}
 
 
 def _card(model: Vla, notes: str) -> str:
     config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
-    lines = [
-        "---",
-        "library_name: sterna",
-        "pipeline_tag: robotics",
-        "tags: [vision-language-action, manipulation]",
-        "---",
+    text = [
         "# A small vision-language-action policy",
         "",
         f"Looks at {config.cameras} picture(s) of {config.image_size} pixels, reads a sentence and",
@@ -126,13 +84,10 @@ def _card(model: Vla, notes: str) -> str:
         f"- {config.depth} layers of width {config.width}, {config.heads} heads, feed-forward "
         f"{config.ffn}, {config.tokens} tokens",
         f"- words: {' '.join(config.words)}",
-        "",
-        "```python",
+    ]
+    code = [
         "from sterna.models.vla_folder import from_pretrained",
         "",
         'policy = from_pretrained("this/folder")',
-        "```",
-        "",
-        f"`{PROBE}` holds the output of a fixed input; it is computed again at every load.",
     ]
-    return "\n".join(lines) + "\n" + (f"\n{notes.strip()}\n" if notes.strip() else "")
+    return card_of(["vision-language-action", "manipulation"], text, code, notes)

@@ -21,8 +21,8 @@ from sterna.envs.metaworld import MetaworldTask, choose_gl
 from sterna.errors import InputError
 from sterna.files import read_json, sha256, write_json
 from sterna.metrics.manipulation import METAWORLD_10, ManipulationProtocol
+from sterna.models.folder import WEIGHTS
 from sterna.models.manipulate import Outcome, Predict, as_batch, roll_out
-from sterna.models.pretrained import WEIGHTS
 from sterna.models.vla import VlaBatch, VlaConfig
 from sterna.models.vla_folder import from_pretrained
 

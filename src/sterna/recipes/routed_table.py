@@ -30,7 +30,8 @@ ARMS = ("student", "teacher", "first-k", "cosine", "greedy", "random-k")
 def run_calibrate(folder: Path, root: Path | None, rhos: Sequence[float] = ()) -> dict[str, Any]:
     """Find the threshold of each budget on held-out samples; write ``calibration.json``.
 
-    Without `rhos` those of `RHOS` that leave room for what always runs.
+    Without `rhos`: those of `RHOS`, and the one it was trained for, that leave room for what
+    always runs.
     """
     config = open_run(folder)
     subject = open_subject(config, root)
@@ -43,7 +44,8 @@ def run_calibrate(folder: Path, root: Path | None, rhos: Sequence[float] = ()) -
     logits = router_logits(student, router, batches)
     phases = [student.of_phase(phase) for phase in range(student.phases)]
     table = []
-    for rho in rhos or [rho for rho in RHOS if rho >= costs.share(())]:
+    usual = sorted({*RHOS, config.route.rho}, reverse=True)
+    for rho in rhos or [rho for rho in usual if rho >= costs.share(())]:
         threshold = calibrate(logits, phases, costs, rho)
         gates = [(found > threshold).float().mean(0).tolist() for found in logits]
         open_ = [0.0] * len(student.units)
