@@ -84,9 +84,15 @@ def test_from_probe_to_table(
         assert len(row["per_episode"]["SR"]) == len(whole["per_episode"]["SR"]) > 1
     for row in rows:  # on the walks that it is scored on, as far as those are alike
         assert row["share"] > student_row["share"] - 0.1
-    said = sterna(capsys, *words, "--arms", "teacher", "student", "--measure", 1).json
+    words = (*words, "--arms", "teacher", "student", "--measure", 1, "--beside", teacher)
+    said = sterna(capsys, *words).json
     costs = [row["counted"]["flops_per_decision"] for row in said["rows"]]
     assert costs[1] < costs[0] and all(row["milliseconds"]["median"] > 0 for row in said["rows"])
+    other = said["rows"][2]
+    assert other["arm"] == teacher.name and other["scores"] == whole["scores"]
+    assert other["share"] == pytest.approx(1.0) and costs[2] == pytest.approx(costs[0])
+    refused = sterna(capsys, *words, student / "teacher")
+    assert refused.code == 2 and "different names" in refused.err
     _policy_walks(student, toy_house)
 
 

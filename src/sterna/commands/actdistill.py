@@ -11,6 +11,7 @@ import tyro
 
 from sterna.commands.common import find_data, parse, say
 from sterna.commands.training import recipe_first
+from sterna.errors import InputError
 from sterna.recipes.actdistill import ACTDISTILL, ActRun, DuetAct
 from sterna.recipes.arguments import choices
 from sterna.recipes.options import Common, use_threads
@@ -69,6 +70,8 @@ class EvalArguments(Common):
     """Random selections a budget."""
     about: int | None = None
     """Walk every k-th episode, about this many."""
+    beside: tuple[Path, ...] = ()
+    """Other policies of the teacher's kind, scored as they are: a shallower one, say."""
     measure: int = 4
     """Episodes that are walked again one by one, timed and counted."""
     out: Path | None = None
@@ -191,10 +194,21 @@ def evaluate(argv: Sequence[str]) -> int:
         about=args.about,
         draws=args.draws,
         measured=args.measure,
+        beside=_named(args.beside),
         out=args.out,
     )
     say("\n".join(_line(row) for row in found["rows"]), found, args.json)
     return 0
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    named = {folder.name: folder for folder in folders}
+    if len(named) < len(folders) or set(named) & {"student", "teacher"}:
+        raise InputError(
+            "--beside: rows take the names of the folders; give folders of different names, none "
+            "called student or teacher"
+        )
+    return named
 
 
 def _line(row: dict[str, Any]) -> str:

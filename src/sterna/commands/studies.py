@@ -130,6 +130,9 @@ class Study(Common):
     """Budget of the rows (actdistill studies, but for -budget)."""
     draws: int = 3
     """Random selections beside the first row (actdistill studies)."""
+    beside: tuple[str, ...] = ()
+    """Other policies to score beside the first row, such as 'runs/shallow-{seed}' (actdistill
+    studies)."""
     split: str | None = None
     """Split to score (actdistill studies; default val_unseen, for vla-s goals)."""
     only: tuple[str, ...] = ()
@@ -226,6 +229,7 @@ def _routed(args: Study) -> int:
         split=args.split or ("goals" if goals else "val_unseen"),
         about=args.limit,
         draws=args.draws,
+        beside=args.beside,
     )
     root = find_data(args.data) if graph or args.data else None
     if args.plan:

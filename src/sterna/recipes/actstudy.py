@@ -52,6 +52,8 @@ class Options:
     """Episodes of an evaluation, about this many."""
     draws: int = 3
     """Random selections beside the first row."""
+    beside: tuple[str, ...] = ()
+    """Other policies of the teacher's kind beside the first row; {seed} in a folder is the seed."""
     change: Callable[[Any], Any] = field(default=lambda run: run)
     """Changes every run, after all else (its sizes, for tests)."""
 
@@ -228,6 +230,7 @@ def _row_steps(
             arms,
             about=options.about,
             draws=options.draws,
+            beside=_beside(options, seed) if first else {},
             out=_scores(out, folder, first).parent,
         )
 
@@ -258,6 +261,14 @@ def _row_steps(
             run=scored,
         ),
     ]
+
+
+def _beside(options: Options, seed: int) -> dict[str, Path]:
+    """Return the other policies of a seed by name: the folder's without the seed."""
+    return {
+        Path(text.replace("{seed}", "")).name.strip("-_"): Path(text.replace("{seed}", str(seed)))
+        for text in options.beside
+    }
 
 
 def _scores(out: Path, folder: str, first: bool, split: str = "") -> Path:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def run_eval(
     about: int | None = None,
     draws: int = 3,
     measured: int = 4,
+    beside: Mapping[str, Path] = MappingProxyType({}),
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Score the student at each budget, and every baseline at the FLOPs the student then used.
@@ -94,7 +96,8 @@ def run_eval(
     Baselines keep fixed units of the teacher, chosen on held-out samples, never fewer FLOPs than
     the student spent (`gates.reach`); `draws` of random-k are walked. The first `measured` episodes
     are walked again one by one to time and count them. A student with a fixed gate has one budget,
-    what it keeps; shares are of all units of the teacher.
+    what it keeps; shares are of all units of the teacher. `beside` are other policies of the same
+    kind by name, scored as they are (a shallower one from scratch, say).
     """
     unknown = [arm for arm in arms if arm not in ARMS]
     if unknown:
@@ -107,12 +110,12 @@ def run_eval(
         walked = subject.score(subject.stack, everything(subject.stack), split, about, measured)
         rows.append(_row("teacher", 1.0, walked))
     baselines = Selections(subject, config, draws)
+    others = {name: subject.other(folder) for name, folder in beside.items()}
     for rho in rhos if router is not None else (config.route.rho,):
         decide, named = _student_gates(config, student, router, folder, rho)
         walked = subject.score(student, decide, split, about, measured)
         if config.smaller:  # its own units are not all of its teacher's
-            whole = sum(measure_costs(student, baselines.held).each) / sum(baselines.costs.each)
-            walked.share *= whole
+            walked.share *= _cost_beside(student, baselines)
         if "student" in arms:
             rows.append(_row("student", rho, walked, **named))
         for arm in arms:
@@ -121,6 +124,10 @@ def run_eval(
                     decide = static(subject.stack, keep)
                     score = subject.score(subject.stack, decide, split, about, measured)
                     rows.append(_row(arm, rho, score, keep=list(keep), **more))
+    for name, stack in others.items():
+        walked = subject.score(stack, everything(stack), split, about, measured)
+        walked.share *= _cost_beside(stack, baselines)
+        rows.append(_row(name, 1.0, walked))
     result = {
         "version": __version__,
         "split": split,
@@ -135,6 +142,11 @@ def run_eval(
     if out is not None:
         write_json(out / f"actdistill_{split}.json", result)
     return result
+
+
+def _cost_beside(stack: Stack, baselines: Selections) -> float:
+    """Return the FLOPs of all units of a policy over those of the teacher's."""
+    return sum(measure_costs(stack, baselines.held).each) / sum(baselines.costs.each)
 
 
 def _student_gates(

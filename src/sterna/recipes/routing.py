@@ -24,6 +24,7 @@ from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv, Panoramas
 from sterna.metrics import score_predictions
 from sterna.models.agent import Agent
+from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
 from sterna.models.topomap import MapRows
 from sterna.models.walk import MAX_STEPS, walk
@@ -61,6 +62,9 @@ class Subject(Protocol):
     def stack(self) -> Stack:
         """The teacher."""
 
+    def other(self, folder: Path) -> Stack:
+        """Open another policy of this kind, to be scored beside the teacher."""
+
     def learn(self) -> Samples:
         """Return the samples of both stages."""
 
@@ -84,9 +88,16 @@ class DuetSubject:
         self.config, self.folder = config, config.need_teacher()
         policy, _ = open_policy(self.folder)
         self.world = World(root, config.data)
-        options = {"branches": config.imitation.branches, "grounding": config.imitation.grounding}
-        self.stack = DuetStack(policy.eval(), **options)
+        self.stack = self._stack(policy)
         self._splits: dict[tuple[str, int | None], tuple[list[Episode], Panoramas]] = {}
+
+    def _stack(self, policy: DUET) -> DuetStack:
+        found = self.config.imitation
+        return DuetStack(policy.eval(), branches=found.branches, grounding=found.grounding)
+
+    def other(self, folder: Path) -> DuetStack:
+        """Open another policy."""
+        return self._stack(open_policy(folder)[0])
 
     def _open(self, split: str, about: int | None) -> tuple[list[Episode], Panoramas]:
         key = (split, about)
@@ -169,6 +180,11 @@ class DuetSubject:
         """Write the weights as a saved policy."""
         assert isinstance(stack, DuetStack)
         save_pretrained(stack.model, folder, notes=notes)
+
+
+def last_of(folder: Path) -> Path:
+    """Return a folder of weights, or the `last` of a run."""
+    return folder / "last" if (folder / "last").is_dir() else folder
 
 
 class _Timed(RoutedAgent):

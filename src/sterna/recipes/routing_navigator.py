@@ -30,7 +30,7 @@ from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.actdistill import NavigatorAct
 from sterna.recipes.continuous import evaluate
 from sterna.recipes.navigators import check_turns
-from sterna.recipes.routing import Walked, percentiles
+from sterna.recipes.routing import Walked, last_of, percentiles
 from sterna.recipes.simulated import EvalConfig, maker_of, protocol_of, read_episodes
 from sterna.train.sft import answer_loss, first_right, question_batch
 
@@ -72,15 +72,18 @@ class NavigatorSubject:
 
     def __init__(self, config: NavigatorAct, root: Path | None) -> None:
         """Open the navigator (a folder, or a run's `last`)."""
-        folder = config.need_teacher()
-        folder = folder / "last" if (folder / "last").is_dir() else folder
-        self.config, self.root, self.folder = config, root, folder
-        navigator = load(folder)
+        self.config, self.root = config, root
+        self.folder = last_of(config.need_teacher())
+        self.stack = self.other(self.folder)
+
+    def other(self, folder: Path) -> NavigatorStack:
+        """Open a navigator; `InputError` for an adapter."""
+        navigator = load(last_of(folder))
         if navigator.adapted:
             raise InputError(
                 f"{folder}: an adapter beside its base; merge it first (save the merged model)"
             )
-        self.stack = NavigatorStack(navigator.eval())
+        return NavigatorStack(navigator.eval())
 
     def _samples(self, folder: Path, most: int | None) -> EgoRouted:
         walks, navigator = self.config.walks, self.stack.model

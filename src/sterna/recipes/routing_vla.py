@@ -21,7 +21,7 @@ from sterna.models.vla_folder import from_pretrained
 from sterna.recipes.actdistill import VlaAct
 from sterna.recipes.manipulation import evaluate_policy, observations, summary, time_decisions
 from sterna.recipes.metaworld import held_out_frames, open_samples
-from sterna.recipes.routing import Walked
+from sterna.recipes.routing import Walked, last_of
 from sterna.train.cloning import Frames
 
 SPLIT = "goals"
@@ -33,12 +33,14 @@ class VlaSubject:
 
     def __init__(self, config: VlaAct) -> None:
         """Open the policy (a folder, or a run's `last`) and its demonstrations."""
-        folder = config.need_teacher()
-        folder = folder / "last" if (folder / "last").is_dir() else folder
         self.config = config
-        self.stack = VlaStack(from_pretrained(folder))
+        self.stack = self.other(config.need_teacher())
         self._samples = open_samples(config.demos, self.stack.model.config)
         self._seen: list[VlaBatch] = []
+
+    def other(self, folder: Path) -> VlaStack:
+        """Open a policy (a folder, or a run's `last`)."""
+        return VlaStack(from_pretrained(last_of(folder)))
 
     def learn(self) -> Frames:
         """Return the training frames."""
