@@ -77,7 +77,8 @@ def test_it_learns_to_leave_layers_out(folder, capsys, tmp_path) -> None:
     data += ("--walks.held-out", tmp_path / "held", "--walks.actions", 3, "--walks.budget", 4)
     data += ("--graph.width", 8, "--graph.size", 8, "--router.width", 8)
     data += ("--loop.batch-size", 4, "--probe.batch-size", 4, "--iterations", 2)
-    data += ("--env", "house", "--env-episodes", folder / "val.json", "--slots", 2, "--json")
+    data += ("--env", "house", "--env-episodes", folder / "val.json", "--slots", 2)
+    data += ("--execute", 2, "--json")
     probe, student = tmp_path / "probe", tmp_path / "student"
     said = sterna(capsys, "actdistill", "probe", "navigator-s", *data, "--out", probe).json
     assert said["units"] == 4 and said["samples"] > 8
@@ -89,5 +90,6 @@ def test_it_learns_to_leave_layers_out(folder, capsys, tmp_path) -> None:
     said = sterna(capsys, *words, "--arms", "student", "teacher", "first-k").json
     whole, student_row, first = said["rows"]
     assert whole["share"] == 1 and first["keep"] == [0, 1, 2][: len(first["keep"])]
+    assert len(whole["per_episode"]["SR"]) == len(first["per_episode"]["SR"]) > 1
     assert student_row["share"] < 1 and {"SR", "first", "whole", "nll"} <= whole["scores"].keys()
     assert student_row["counted"]["flops_per_decision"] <= whole["counted"]["flops_per_decision"]

@@ -108,6 +108,8 @@ class NavigatorAct(ActRun):
     """Episode file to walk; None: that of the split in the data folder."""
     slots: int = 8
     """Environments that are walked side by side."""
+    execute: int | None = None
+    """Actions of an answer that are carried out before it looks again; None: all."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,9 @@ from sterna.recipes.runs import RUN_FILE
 from sterna.recipes.study import Step, plan_text, plan_values, work
 from sterna.show.gates import gates
 
-MAIN = ("SR", "SPL", "success", "first", "whole")
+MAIN = ("SR", "SPL", "SR_1m", "SPL_1m", "success", "first", "whole")
 """Scores that are shown, as far as a kind of policy has them."""
-PAIRED = ("SR", "success", "first")
+PAIRED = ("SR_1m", "SR", "success", "first")
 """The score that differences are of: the first of these that there is."""
 
 

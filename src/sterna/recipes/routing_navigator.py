@@ -22,7 +22,8 @@ from sterna.actdistill.stack import Decide, Stack, gated
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
-from sterna.models.navigator.agent import NavigatorAgent, Observation
+from sterna.metrics.result import Result
+from sterna.models.navigator.agent import ActingConfig, NavigatorAgent, Observation
 from sterna.models.navigator.folder import load, save
 from sterna.models.navigator.processor import IGNORED
 from sterna.models.navigator.sources import Images, SeenFrames
@@ -33,6 +34,9 @@ from sterna.recipes.navigators import check_turns
 from sterna.recipes.routing import Walked, last_of, percentiles
 from sterna.recipes.simulated import EvalConfig, maker_of, protocol_of, read_episodes
 from sterna.train.sft import answer_loss, first_right, question_batch
+
+_WALKED = ("SR", "SPL", "SR_1m", "SPL_1m")
+"""Scores that are kept episode by episode."""
 
 
 class EgoRouted:
@@ -122,13 +126,13 @@ class NavigatorSubject:
         if measured:
             walked.counted, walked.milliseconds = _cost(stack, decide, samples, measured)
         if self.config.env == "house":
-            scores = self._walk(stack, decide, split, about)
-            walked.scores |= scores
+            found = self._walk(stack, decide, split, about)
+            walked.scores |= {name: dict(vars(score)) for name, score in found.scores.items()}
+            table = found.per_episode or {}
+            walked.per_episode = {n: list(table[n]) for n in _WALKED if n in table}
         return walked
 
-    def _walk(
-        self, stack: NavigatorStack, decide: Decide, split: str, about: int | None
-    ) -> dict[str, dict[str, float | None]]:
+    def _walk(self, stack: NavigatorStack, decide: Decide, split: str, about: int | None) -> Result:
         env = EvalConfig(
             env="house",
             agent=str(self.folder),
@@ -140,12 +144,11 @@ class NavigatorSubject:
         protocol = protocol_of(env)
         episodes, references = read_episodes(env, self.root)
         with hooked(stack, decide) as held:
-            agent = RoutedNavigator(stack.model)
+            agent = RoutedNavigator(stack.model, ActingConfig(execute=self.config.execute))
             agent.held = held
             check_turns(agent, protocol)
             make = maker_of(env, protocol, episodes, ("rgb",))
-            result = evaluate(agent, make, episodes, protocol, references=references)
-        return {name: dict(vars(found)) for name, found in result.scores.items()}
+            return evaluate(agent, make, episodes, protocol, references=references)
 
     def keep(self, stack: Stack, folder: Path, notes: str) -> None:
         """Write the navigator as `sterna sft` does."""
