@@ -30,7 +30,7 @@ from sterna.actdistill.stack import (
     shrink,
     stack_of,
 )
-from sterna.actdistill.stages import StageRunner, grouped_adamw
+from sterna.actdistill.stages import StageRunner, grouped
 from sterna.errors import InputError
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
@@ -273,7 +273,7 @@ def test_10_the_router_has_a_rate_of_its_own(line: Any) -> None:
     for rates in ((), (("router.", 1000.0),)):
         torch.manual_seed(0)
         router = Router(line, RouterConfig(width=8))
-        made = grouped_adamw(torch.nn.ModuleDict({"router": router}), options, rates)
+        made = grouped(torch.nn.ModuleDict({"router": router}), options, rates)
         for group in made.param_groups:
             group["lr"] = options.learning_rate * group["factor"]
         moves.append(_gates_move(router, made, lambda p, s, r=router: r.logits(p, s).sigmoid()))

@@ -23,7 +23,7 @@ from sterna.actdistill.losses import LossConfig, Targets, distillation, last_ste
 from sterna.actdistill.probe import ProbeTask, write_targets
 from sterna.actdistill.router import Router, RouterConfig, calibrate, router_logits
 from sterna.actdistill.stack import Tokens, everything, gated, static
-from sterna.actdistill.stages import Drawn, StageRunner, grouped_adamw
+from sterna.actdistill.stages import Drawn, StageRunner, grouped
 from sterna.actdistill.targets import TargetStore
 from sterna.actdistill.tuning import merge, student_of
 from sterna.errors import InputError
@@ -163,8 +163,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     for stops in ((8,), (4, 8)):
         folder = tmp_path / f"run{len(stops)}"
         for stop in stops:
-            task = distilled(line, probe, store, route=route)
-            runner = StageRunner(task, lines, folder, loop(8), OPTIONS)
+            task = distilled(line, probe, store, route=route, average=0.5)
+            options = replace(OPTIONS, kind="muon")
+            runner = StageRunner(task, lines, folder, loop(8), options, rates=(("router.", 3.0),))
             while runner.progress.iteration < stop:
                 runner.step(runner.progress.iteration)
                 runner.progress.iteration += 1
@@ -172,6 +173,27 @@ def test_a_stopped_run_goes_on_bit_for_bit(
         states.append(task.state_dict())
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_what_is_kept_is_the_mean_of_the_weights(line: Any, lines: Any, tmp_path: Path) -> None:
+    probe = ProbeTask(line, GRAPH)
+    store = write_targets(probe.teacher, lines, tmp_path / "targets")
+    task = distilled(line, probe, store, average=0.5)
+    runner = StageRunner(task, lines, tmp_path / "run", loop(6), OPTIONS)
+
+    def weights(parts: Any) -> list[torch.Tensor]:
+        return [p.detach().clone() for part in parts for p in part.parameters()]
+
+    expected = weights((task.stack, task.router))
+    for iteration in range(6):
+        runner.step(iteration)
+        decay = min(0.5, (1 + iteration) / (10 + iteration))
+        own = weights((task.stack, task.router))
+        expected = [decay * a + (1 - decay) * b for a, b in zip(expected, own, strict=True)]
+    for mine, wanted in zip(weights(task.learnt), expected, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-7)
+    plain = distilled(line, probe, store)
+    assert plain.learnt == (plain.stack, plain.router)
 
 
 def test_low_rank_updates_learn_alone_and_merge(line: Any) -> None:
@@ -271,11 +293,12 @@ def test_the_released_variant_trains_as_the_release_does(line: Any, lines: Any) 
 
 def test_rates_of_parts(line: Any) -> None:
     task = torch.nn.ModuleDict({"stack": line, "router": torch.nn.Linear(2, 2)})
-    made = grouped_adamw(task, OPTIONS, (("router.", 10.0),))
+    made = grouped(task, OPTIONS, (("router.", 10.0),))
     sizes = {g["factor"]: sum(p.numel() for p in g["params"]) for g in made.param_groups}
     assert sizes == {1.0: sum(p.numel() for p in line.parameters()), 10.0: 6}
-    with pytest.raises(InputError, match="must be adamw"):
-        grouped_adamw(task, replace(OPTIONS, kind="muon"), ())
+    muon = grouped(task, replace(OPTIONS, kind="muon"), (("router.", 10.0),))
+    kinds = [(g["factor"], "muon" in g, {p.ndim for p in g["params"]}) for g in muon.param_groups]
+    assert kinds == [(1.0, False, {1}), (1.0, True, {2}), (10.0, False, {1, 2})]
 
 
 def test_what_the_stages_refuse(line: Any, lines: Any, tmp_path: Path) -> None:

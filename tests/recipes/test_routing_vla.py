@@ -53,6 +53,27 @@ def test_both_stages_and_a_budget(root: Path, tmp_path: Path, capsys: Capture) -
     said.refused("--split goals")
 
 
+def test_students_see_disturbed_frames_and_teachers_do_not(root: Path) -> None:
+    config = replace(metaworld(), teacher=root / "run", demos=root / "demos")
+    stack, batch = VlaSubject(config).stack, VlaSubject(config).held_out().batch(range(8))
+    torch.manual_seed(0)
+    seen = stack.disturbed(batch)
+    assert seen.images.shape == batch.images.shape and not torch.equal(seen.images, batch.images)
+    inner = slice(config.shift, -config.shift)
+    for row in range(8):  # each is the picture, moved
+        moved = [
+            seen.images[row].roll((dy, dx), (1, 2))[:, inner, inner]
+            for dy in range(-config.shift, config.shift + 1)
+            for dx in range(-config.shift, config.shift + 1)
+        ]
+        assert any(torch.equal(m, batch.images[row, :, inner, inner]) for m in moved)
+    gap = (seen.proprio - batch.proprio) / stack.model.proprio_scale
+    assert 0.2 < float(gap.std()) / config.feel_noise < 5
+    assert torch.equal(seen.actions, batch.actions)
+    still = VlaSubject(replace(config, shift=0, feel_noise=0.0)).stack.disturbed(batch)
+    assert torch.equal(still.images, batch.images) and torch.equal(still.proprio, batch.proprio)
+
+
 def test_gates_are_counted_and_policies_told_apart(root: Path) -> None:
     subject = VlaSubject(replace(metaworld(), teacher=root / "run", demos=root / "demos"))
     stack, batch = subject.stack, subject.held_out().batch(range(5))

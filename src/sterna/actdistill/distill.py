@@ -6,6 +6,7 @@ with routed units, or a physically smaller one whose units follow mapped units o
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -178,11 +179,13 @@ class DistillTask(nn.Module):
         units: Sequence[int] | None = None,
         frozen_heads: bool = False,
         costs: Sequence[float] | None = None,
+        average: float = 0.0,
     ) -> None:
         """Put a student beside its targets; `units` are the teacher's that its units follow.
 
         `costs` are FLOPs of the student's units, for gates that fit a budget by themselves (topk,
-        and a budget a batch); None: all alike.
+        and a budget a batch); None: all alike. `average` is the decay of an exponential mean of
+        student and router, which is then what `learnt` returns; 0: there is none.
         """
         super().__init__()
         if route.gate != "fixed" and router is None:
@@ -196,14 +199,19 @@ class DistillTask(nn.Module):
         self._prices = tuple(costs or [1.0] * len(stack.units))
         if frozen_heads:
             heads.requires_grad_(False)
+        self.average, self.mean = average, None
+        if average:
+            kept = {"stack": stack} | ({} if router is None else {"router": router})
+            self.mean = copy.deepcopy(nn.ModuleDict(kept)).requires_grad_(False)
 
     def forward(self, drawn: Drawn) -> TaskOutput:
         """Return the total loss; `spent` is the share of FLOPs that the gates let run."""
         stack, paper = self.stack, self.loss.variant == "paper"
         rho = annealed(self.route.rho, drawn.done, self.route.anneal)
+        batch = stack.disturbed(drawn.batch) if self.training else drawn.batch
         passed = gated(
             stack,
-            stack.prepare(drawn.batch),
+            stack.prepare(batch),
             self.gates(drawn, rho),
             skip=False,
             keep=True,
@@ -232,6 +240,23 @@ class DistillTask(nn.Module):
             **{name: float(value.detach()) for name, value in terms.items()},
         }
         return TaskOutput(total, metrics)
+
+    @property
+    def learnt(self) -> tuple[Stack, Router | None]:
+        """Student and router as they are to be used: their mean, where there is one."""
+        if self.mean is None:
+            return self.stack, self.router
+        parts: dict[str, Any] = dict(self.mean.items())
+        return parts["stack"], parts.get("router")
+
+    @torch.no_grad()
+    def follow(self, iteration: int) -> None:
+        """Draw the mean towards the weights after an iteration (faster in the first ones)."""
+        if self.mean is not None:
+            decay = min(self.average, (1 + iteration) / (10 + iteration))
+            own: list[Tensor] = list(self.stack.parameters())
+            own += [] if self.router is None else list(self.router.parameters())
+            torch._foreach_lerp_(list(self.mean.parameters()), own, 1.0 - decay)
 
     def _pays(self, drawn: Drawn) -> bool:
         route = self.route

@@ -111,6 +111,13 @@ class Stack(nn.Module, ABC):
     def prepare(self, batch: Any) -> State:
         """Return the state before the first unit: towers and embeddings, which always run."""
 
+    def disturbed(self, batch: Any) -> Any:
+        """Return a batch as a student is shown it while it learns, drawn by torch; here: as it is.
+
+        What is to be said of it stays what it was.
+        """
+        return batch
+
     @abstractmethod
     def router_input(self, state: State, phase: int) -> RouterInput:
         """Return what the router sees when a phase begins."""

@@ -14,7 +14,9 @@ from torch import nn
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.train.loop import LoopConfig, Runner
+from sterna.train.optimizer import Muon, is_matrix
 from sterna.train.schedule import Batches, OptimizerConfig
+from sterna.train.task import TaskOutput
 
 
 class Samples(Protocol):
@@ -79,7 +81,15 @@ class StageRunner(Runner):
         )
 
     def _make_optimizer(self, task: nn.Module) -> torch.optim.AdamW:
-        return grouped_adamw(task, self.options, self.rates)
+        return grouped(task, self.options, self.rates)
+
+    def step(self, iteration: int) -> tuple[TaskOutput, float]:
+        """Take the optimiser step of an iteration; a task's mean of its weights follows."""
+        found = super().step(iteration)
+        follow = getattr(self.learner, "follow", None)
+        if follow is not None:
+            follow(iteration)
+        return found
 
     def _pieces(self, iteration: int) -> Sequence[Drawn]:
         index = cast("list[int]", self.shown[iteration])
@@ -95,19 +105,25 @@ class StageRunner(Runner):
         ]
 
 
-def grouped_adamw(
+def grouped(
     task: nn.Module, options: OptimizerConfig, rates: Sequence[tuple[str, float]]
 ) -> torch.optim.AdamW:
-    """Return AdamW with a group for each factor on the learning rate; see `StageRunner`."""
-    if options.kind != "adamw":
-        raise InputError(f"actdistill: optimizer.kind must be adamw, found {options.kind!r}")
-    factors = sorted({1.0, *(factor for _, factor in rates)})
-    groups: dict[float, list[nn.Parameter]] = {factor: [] for factor in factors}
+    """Return an optimiser with a group for each factor on the learning rate; see `StageRunner`.
+
+    Muon is for matrices that `rates` do not name: routers and heads are small, and learn by AdamW.
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
-            groups[next((f for begin, f in rates if name.startswith(begin)), 1.0)].append(parameter)
-    return torch.optim.AdamW(
-        [{"params": found, "factor": factor} for factor, found in groups.items() if found],
+            factor = next((f for begin, f in rates if name.startswith(begin)), None)
+            turned = options.kind == "muon" and factor is None and is_matrix(name, parameter)
+            groups.setdefault((factor or 1.0, turned), []).append(parameter)
+    make = Muon if options.kind == "muon" else torch.optim.AdamW
+    return make(
+        [
+            {"params": groups[key], "factor": key[0]} | ({"muon": True} if key[1] else {})
+            for key in sorted(groups)
+        ],
         lr=options.learning_rate,
         betas=options.betas,
         eps=options.epsilon,

@@ -15,6 +15,7 @@ from sterna.actdistill.tuning import Tune
 from sterna.errors import InputError
 from sterna.recipes.config import DataConfig, EvalConfig, TrainConfig
 from sterna.recipes.houses import house_teacher
+from sterna.recipes.metaworld import vla_s
 from sterna.recipes.r2r import text_teacher, toy_teacher
 from sterna.recipes.sftconfig import WalksConfig
 from sterna.train.imitation import ImitationConfig
@@ -52,6 +53,8 @@ class ActRun:
     """Factor on the learning rate for the router."""
     head_rate: float = 10.0
     """Factor on the learning rate for graph and action heads."""
+    average: float = 0.0
+    """Decay of an exponential mean of student and router, which is what is kept; 0: none."""
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(select_by="last"))
     """Stage 2."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -70,6 +73,8 @@ class ActRun:
             )
         if min(self.router_rate, self.head_rate) <= 0 or self.rank < 1:
             raise InputError("actdistill: router_rate, head_rate and rank must be positive")
+        if not 0 <= self.average < 1:
+            raise InputError(f"actdistill: average must be in [0, 1), found {self.average}")
 
     def need_teacher(self) -> Path:
         """Return the teacher's folder; `InputError` if none was named."""
@@ -118,6 +123,10 @@ class VlaAct(ActRun):
 
     demos: Path = Path("demos")
     """Folder of `sterna metaworld demos`."""
+    shift: int = 2
+    """Largest random shift of a picture that a student learns from, pixels."""
+    feel_noise: float = 0.05
+    """Noise on its proprioception, in standard deviations of the training frames."""
     judged: int = 1024
     """Held-out frames that calibrate thresholds and order the baselines, evenly over all."""
     execute: int = 4
@@ -210,7 +219,11 @@ def metaworld() -> VlaAct:
         probe=replace(base.probe, batch_size=64),
         probe_optimizer=base.probe_optimizer,
         loop=replace(base.loop, batch_size=64),
-        optimizer=replace(base.optimizer, final_rate=0.0),
+        # As the policy was cloned, at half its rate: it begins where that ended.
+        optimizer=replace(vla_s().optimizer, learning_rate=1e-3, warmup=20),
+        router_rate=3.0,
+        head_rate=3.0,
+        average=0.99,
     )
 
 

@@ -164,16 +164,17 @@ def run_distill(
     torch.manual_seed(config.loop.seed)
     task = _distillation(config, route, subject, samples, probed)
     progress = _run(task, samples, config, out, probing=False)
-    merge(task.stack)
+    stack, router = task.learnt
+    merge(stack)
     if route.gate == "fixed":
         write_json(out / KEPT, {"keep": list(route.keep)})
-    write_bytes(out / STUDENT, save(_plain(task.stack)))
-    if task.router is not None:
-        write_bytes(out / ROUTER, save(_plain(task.router)))
+    write_bytes(out / STUDENT, save(_plain(stack)))
+    if router is not None:
+        write_bytes(out / ROUTER, save(_plain(router)))
     if not config.smaller:
-        subject.keep(task.stack.eval(), out / POLICY, _notes(config))
+        subject.keep(stack.eval(), out / POLICY, _notes(config))
     write_run(out, config, progress_values=progress, threads=threads)
-    return {"samples": len(samples), "units": len(task.stack.units), **progress}
+    return {"samples": len(samples), "units": len(stack.units), **progress}
 
 
 def _selected(config: ActRun, subject: Subject) -> RouteConfig:
@@ -213,6 +214,7 @@ def _distillation(
         units=units,
         frozen_heads=config.frozen_heads,
         costs=measure_costs(student.eval(), [some]).each,
+        average=config.average,
     )
 
 

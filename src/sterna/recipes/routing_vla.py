@@ -40,7 +40,9 @@ class VlaSubject:
 
     def other(self, folder: Path) -> VlaStack:
         """Open a policy (a folder, or a run's `last`)."""
-        return VlaStack(from_pretrained(last_of(folder)))
+        config = self.config
+        policy = from_pretrained(last_of(folder))
+        return VlaStack(policy, shift=config.shift, feel_noise=config.feel_noise)
 
     def learn(self) -> Frames:
         """Return the training frames."""

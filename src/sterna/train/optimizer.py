@@ -25,7 +25,7 @@ def make_optimizer(task: nn.Module, options: OptimizerConfig) -> torch.optim.Ada
         if parameter.requires_grad:
             slow = name.removeprefix("model.").startswith(_LANGUAGE)
             calm = parameter.ndim < 2 and not options.decay_vectors
-            matrix = options.kind == "muon" and _is_matrix(name, parameter)
+            matrix = options.kind == "muon" and is_matrix(name, parameter)
             groups.setdefault((matrix, calm, slow), []).append(parameter)
     # The order of groups is part of a training state.
     plain = [(False, False, slow) for slow in (False, True)]
@@ -49,7 +49,7 @@ def make_optimizer(task: nn.Module, options: OptimizerConfig) -> torch.optim.Ada
     )
 
 
-def _is_matrix(name: str, parameter: Tensor) -> bool:
+def is_matrix(name: str, parameter: Tensor) -> bool:
     """Return whether a parameter maps states to states: no table of embeddings, no score."""
     return (
         parameter.ndim == 2

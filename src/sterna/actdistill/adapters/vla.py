@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sterna.actdistill.stack import Chunk, RouterInput, Stack, Tokens, Unit, register
 from sterna.errors import InputError
 from sterna.models.vla import Vla, VlaBatch, chunk_loss
+from sterna.train.cloning import shifted
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,13 @@ class VlaState:
 class VlaStack(Stack):
     """A `Vla` cut into its layers; the first always runs, stem and embeddings are no units."""
 
-    def __init__(self, model: Vla) -> None:
-        """Wrap a policy; it stays the same object, so it is trained where it is."""
+    def __init__(self, model: Vla, *, shift: int = 0, feel_noise: float = 0.0) -> None:
+        """Wrap a policy; it stays the same object, so it is trained where it is.
+
+        `shift` and `feel_noise` disturb what a student learns from (`train.cloning`).
+        """
         super().__init__()
-        self.model = model
+        self.model, self.shift, self.feel_noise = model, shift, feel_noise
         config = model.config
         self.units = tuple(
             Unit(name=f"layers.{number}", fixed=number == 0) for number in range(config.depth)
@@ -38,6 +42,17 @@ class VlaStack(Stack):
         self.kind = Chunk(steps=config.chunk, size=config.action)
         self.width = config.width
         self.recent = config.chunk * config.action
+
+    def disturbed(self, batch: VlaBatch) -> VlaBatch:
+        """Shift pictures and disturb proprioception, as cloning does."""
+        images, proprio = batch.images, batch.proprio
+        if self.shift:
+            by = torch.randint(-self.shift, self.shift + 1, (len(images), 2))
+            images = torch.from_numpy(shifted(images.numpy(), by.numpy()))
+        if self.feel_noise:
+            noise = torch.randn_like(proprio) * self.model.proprio_scale.to(proprio.device)
+            proprio = proprio + self.feel_noise * noise
+        return VlaBatch(**{**vars(batch), "images": images, "proprio": proprio})
 
     def prepare(self, batch: VlaBatch) -> VlaState:
         """Embed a batch."""
@@ -119,7 +134,8 @@ class VlaStack(Stack):
             state |= {f"layers.{new}.{name}": value for name, value in layer.items()}
         model.load_state_dict(state)
         model.train(self.model.training)
-        return VlaStack(model.to(self.model.query.device))
+        model = model.to(self.model.query.device)
+        return VlaStack(model, shift=self.shift, feel_noise=self.feel_noise)
 
     def layers(self, unit: int) -> Sequence[nn.Module]:
         """Return the layer."""
