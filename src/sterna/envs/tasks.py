@@ -20,7 +20,7 @@ from sterna.world.geometry import Floats, Ints
 from sterna.world.houses import House
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.ground import room_cells
-from sterna.world.houses.language import HouseMap, describe_errand, make_episodes
+from sterna.world.houses.language import HouseMap, make_episodes, plain_errand
 from sterna.world.houses.language.errands import write_call
 from sterna.world.houses.language.landmarks import gaps
 from sterna.world.houses.language.sight import seen_from
@@ -134,7 +134,7 @@ def _shows(known: HouseMap, thing: int, least: float) -> bool:
 
 def _calls(known: HouseMap, thing: int, dice: Dice, wordings: int) -> list[str]:
     """Return sound ways to send somebody to a thing; none if one of them cannot be found."""
-    errands = [describe_errand(known, thing, dice) for _ in range(wordings)]
+    errands = [plain_errand(known, thing, dice) for _ in range(wordings)]
     return [write_call(e, dice) for e in errands if e is not None] if all(errands) else []
 
 

@@ -47,8 +47,9 @@ def follow(
     Every heading that turns can reach is tried: the best is the one after whose forward step the
     geodesic distance to the goal is least ([3] for all agents, or [n, 3]). The agent turns towards
     it by the shorter side, or goes forward if it has it. Where no step brings it nearer, two steps
-    are tried. A turn must be worth `turn_cost` metres. Within `stop_within` metres, or where those do not help either, it stops. Angles in
-    radians, lengths in metres. `InputError` if turns do not divide a full circle.
+    are tried. A turn must be worth `turn_cost` metres. Within `stop_within` metres, or where those
+    do not help either, it stops. Angles in radians, lengths in metres. `InputError` if turns do not
+    divide a full circle.
     """
     count = round(2 * math.pi / turn_angle)
     if abs(count * turn_angle - 2 * math.pi) > 1e-6:
