@@ -89,8 +89,9 @@ class HouseEyes(Eyes):
         m, k = self.merge, len(patches)
         rows, columns = grid[0] // m, grid[1] // m
         x, logits = self.cells(picture(patches, grid, self.patch, m))
-        shares = torch.cat([part.softmax(-1) for part in logits.split(PARTS, -1)], -1)
-        said = self.names(shares) + self.more(x)
+        parts = torch.split_with_sizes(logits, PARTS, -1)
+        shares = torch.cat([part.softmax(-1) for part in parts], -1)
+        said: Tensor = self.names(shares) + self.more(x)
         said = said.view(k, rows, m, columns, m, -1).mean((2, 4)).flatten(1, 2)
         return said + _waves(rows, columns).to(said) @ self.places.to(said)
 
