@@ -245,11 +245,11 @@ def navigator_s() -> SftRun:
         model=NavigatorConfig(small=SMALL_SIZES),
         start=StartNavigator(sight=SMALL_SIGHT),
         loop=LoopConfig(
-            iterations=1000,
+            iterations=1400,
             batch_size=64,
             length_window=32,
             log_every=20,
-            eval_every=250,
+            eval_every=350,
             save_every=100,
             select_by="last",
         ),
