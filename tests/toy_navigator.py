@@ -24,7 +24,7 @@ class Asked:
 
 def tiny_config(family="qwen2_5_vl", **changes):
     sizes = {"layers": 2, "ffn": 64, "vision_width": 32, "vision_layers": 2, "vision_ffn": 48}
-    return SmallConfig(family=family, vision_heads=2, side=SIDE, **sizes | changes)
+    return SmallConfig(family=family, vision_heads=2, **{"side": SIDE} | sizes | changes)
 
 
 @cache

@@ -95,6 +95,19 @@ def test_labels_are_the_environments_own(grounds, protocol, noise: float) -> Non
     assert strayed > 3 if noise else strayed == 0
 
 
+def test_an_expert_that_turns_less_walks_straighter_and_stops_where_it_is_told(grounds) -> None:
+    far = [
+        episode(str(n), (1.0, 4.0, 0.0), (7.0, 2.0 + n / 3, 0.0), heading=n / 2) for n in range(12)
+    ]
+    turns, ends = [], []
+    for cost, within in ((0.004, 0.25), (0.02, 0.6)):
+        walks = walk_all(grounds, far, protocol=STIFF, turn_cost=cost, stop_within=within)
+        turns.append(sum(int((one.walk.taken >= Action.LEFT).sum()) for one in walks))
+        ends.append(np.mean([one.left for one in walks]))
+        assert all(one.stopped and one.left < within for one in walks)
+    assert turns[1] < 0.8 * turns[0] and ends[1] > 0.3 > ends[0]
+
+
 def test_frames_are_what_is_seen_before_each_action(grounds) -> None:
     for one in walk_all(grounds, noise=0.3, quality=95):
         for file, pose in zip(one.frames, one.walk.poses, strict=True):
@@ -204,6 +217,9 @@ def test_bad_settings_are_refused(grounds) -> None:
         CollectConfig(noise=1.5)
     with pytest.raises(InputError, match="quality is from 1 to 95"):
         CollectConfig(quality=100)
+    for wrong in ({"turn_cost": -0.1}, {"stop_within": 0.0}, {"stop_within": 1.5}):
+        with pytest.raises(InputError, match="the expert stops within 1 m and turns for"):
+            CollectConfig(**wrong)
     nowhere = replace(EPISODES[0], goal_positions=((50.0, 50.0, 0.0),))
     with pytest.raises(InputError, match="no agent can stand within"):
         walk_all(grounds, [nowhere])

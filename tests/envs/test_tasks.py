@@ -11,9 +11,13 @@ from sterna.data.vlnce import read_vlnce, write_vlnce
 from sterna.envs.tasks import BESIDE, EYE, REACH, TASKS, draw_tasks
 from sterna.errors import InputError
 from sterna.world.houses import House, make_house, render
+from sterna.world.houses.dice import Dice
 from sterna.world.houses.ground import ground_of
+from sterna.world.houses.language import HouseMap, check_errand, plain_errand
 from sterna.world.houses.language.landmarks import find_landmarks, gaps
+from sterna.world.houses.language.meaning import ThingRef
 from sterna.world.houses.language.vocabulary import vocabulary
+from sterna.world.houses.viewpoints import place_viewpoints
 from sterna.world.space import Space
 
 
@@ -67,6 +71,36 @@ def test_things_are_beside_their_goals_and_in_sight(place: tuple[House, Space]) 
         eyes = np.array([episode.position, *goals]) + np.array([0, 0, EYE])
         seen = renderer.panorama(eyes, 64).instance.reshape(len(eyes), -1)
         assert (seen == thing + 1).any(1).all(), episode.instruction
+
+
+def test_walking_straight_ahead_seldom_leads_to_the_thing(place: tuple[House, Space]) -> None:
+    """Starts face any way: a quarter of all ways begins within 45 degrees of straight ahead."""
+    house, ground = place
+    off = []
+    for episode in draw_tasks(house, ground, "easy", 48):
+        way = ground.shortest_path(episode.position, episode.goal_positions[0])
+        east, north = (way[1] - way[0])[:2]
+        turn = math.atan2(east, north) - episode.heading
+        off.append(abs(math.remainder(turn, 2 * math.pi)))
+    assert len(off) == 48
+    assert 0.08 < np.mean(np.array(off) < math.pi / 4) < 0.45
+    assert 0.3 < np.mean(np.array(off) > math.pi / 2) < 0.7
+
+
+def test_a_thing_is_called_by_its_colour_its_kind_and_its_room(place: tuple[House, Space]) -> None:
+    house, ground = place
+    known = HouseMap(house, place_viewpoints(house, ground))
+    dice, found = Dice(0, 1), 0
+    for thing in range(len(house.things)):
+        errand = plain_errand(known, thing, dice)
+        if errand is None:
+            continue
+        found += 1
+        one = house.things[thing]
+        assert check_errand(known, errand, thing) == []
+        assert errand.thing == ThingRef(kind=known.marks.kinds[thing], colour=one.colour)
+        assert errand.room.holds is None
+    assert found > 10
 
 
 def test_unknown_tasks_are_named(place: tuple[House, Space]) -> None:

@@ -95,7 +95,7 @@ def test_a_navigator_walks_and_the_expert_labels(tmp_path: Path) -> None:
     write_json(tmp_path / "eight.json", rules.to_dict())
     config = EgoConfig(
         seeds="4:5", walks=2, n_max=3, protocol=str(tmp_path / "eight.json"),
-        agent=tmp_path / "agent", execute=2, temperature=1.0,
+        agent=tmp_path / "agent", execute=2, temperature=1.0, turn_cost=0.03, stop_within=0.6,
     )  # fmt: skip
     make_ego(config, tmp_path / "w", workers=1)
     store = EgoStore(tmp_path / "w")
@@ -104,7 +104,8 @@ def test_a_navigator_walks_and_the_expert_labels(tmp_path: Path) -> None:
     house = make_house(4)
     ground = ground_of(house, agent_of(rules))
     episodes = draw_tasks(house, ground, "easy", 2)
-    expert = Expert({store.episodes[0].scan: ground}, rules, episodes)
+    grounds = {store.episodes[0].scan: ground}
+    expert = Expert(grounds, rules, episodes, stop_within=0.6, turn_cost=0.03)
     for number, walk in enumerate(store.episodes):
         own, start = np.full(len(walk), number), np.zeros(len(walk), np.int64)
         states = States(own, walk.poses[:, :3], walk.poses[:, 3], start)
@@ -159,6 +160,7 @@ def test_reference_trajectories_are_replayed(tmp_path: Path) -> None:
         ({"seeds": "4:4"}, "seeds are FIRST:END"),
         ({"seeds": "4:5", "camera": "0x9@90"}, "WIDTHxHEIGHT@DEGREES"),
         ({"seeds": "4:5", "noise": 2.0}, "noise is from 0 to 1"),
+        ({"seeds": "4:5", "stop_within": 2.0}, "the expert stops within 1 m"),
         ({"seeds": "4:5", "protocol": "R2R_DUET"}, "cameras need them"),
     ],
 )

@@ -11,7 +11,7 @@ from sterna.data.ego.store import EgoCamera
 from sterna.models.navigator.small import SMALL_SIZES, SmallConfig
 from sterna.recipes.ego import EgoConfig
 from sterna.recipes.options import use_threads
-from sterna.recipes.sight import SightConfig, learn_sight
+from sterna.recipes.sight import SMALL_SIGHT, SightConfig, learn_sight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Sight:
     """WIDTHxHEIGHT@DEGREES, as that of the walks."""
     small: SmallConfig = field(default_factory=lambda: SMALL_SIZES)
     """Sizes of the navigator."""
-    sight: SightConfig = field(default_factory=SightConfig)
+    sight: SightConfig = field(default_factory=lambda: SMALL_SIGHT)
     threads: int | None = None
     """Threads of the arithmetic (default: torch's own)."""
     json: bool = False

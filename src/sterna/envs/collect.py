@@ -24,6 +24,7 @@ from sterna.envs.film import Film
 from sterna.envs.walkers import Walkers
 from sterna.errors import InputError
 from sterna.metrics import protocol as protocols
+from sterna.world.follower import TURN_COST
 from sterna.world.frames import Action
 from sterna.world.geometry import Floats, Ints
 from sterna.world.houses.dice import Dice
@@ -55,6 +56,11 @@ class CollectConfig:
 
     route: Route = "goal"
     """Where the expert goes: the shortest way to the goal, or past the waypoints."""
+    stop_within: float = 0.25
+    """Metres from the end at which the expert stops."""
+    turn_cost: float = TURN_COST
+    """Metres a turn must be worth to the expert (`world.follower.follow`): the more, the straighter
+    it walks."""
     noise: float = 0.0
     """Probability, a step, that another move than the chosen one is executed; labels stay the
     expert's."""
@@ -73,6 +79,11 @@ class CollectConfig:
         for name in ("noise", "beta"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"walks: {name} is from 0 to 1, found {getattr(self, name)}")
+        if not 0 < self.stop_within <= ARRIVED or not 0 <= self.turn_cost <= 0.1:
+            raise InputError(
+                f"walks: the expert stops within {ARRIVED:g} m and turns for 0 to 0.1 m, found "
+                f"stop_within {self.stop_within} and turn_cost {self.turn_cost}"
+            )
         if not 1 <= self.quality <= 95:
             raise InputError(f"walks: quality is from 1 to 95, found {self.quality}")
         if self.n_max < 1 or (self.limit is not None and self.limit < 1):
@@ -145,7 +156,14 @@ class _Crowd:
         self.agent, self.episodes, self.film, self.config = agent, episodes, film, config
         self.walkers = Walkers(grounds, protocol)
         self.walkers.reset(episodes)
-        self.expert = Expert(grounds, protocol, episodes, route=config.route)
+        self.expert = Expert(
+            grounds,
+            protocol,
+            episodes,
+            route=config.route,
+            stop_within=config.stop_within,
+            turn_cost=config.turn_cost,
+        )
         self.stage = np.zeros(len(episodes), np.int64)
         self.logs = [_Log() for _ in episodes]
         self.dice = [Dice(config.seed, zlib.crc32(e.instr_id.encode())) for e in episodes]

@@ -18,7 +18,7 @@ from sterna.data.episodes import Episode
 from sterna.envs.continuous import Ground
 from sterna.errors import InputError
 from sterna.metrics.protocol import Protocol
-from sterna.world.follower import follow
+from sterna.world.follower import TURN_COST, follow
 from sterna.world.frames import Action, turned
 from sterna.world.geometry import Floats, Ints
 
@@ -58,11 +58,13 @@ class Expert:
         *,
         route: Route = "goal",
         stop_within: float = 0.25,
+        turn_cost: float = TURN_COST,
     ) -> None:
         if protocol.forward_step is None or protocol.turn_angle is None or protocol.sliding is None:
             raise InputError(f"protocol {protocol.name}: it does not say how to move")
         self.forward_step, self.sliding = protocol.forward_step, protocol.sliding
         self.turn_angle, self.stop_within = math.radians(protocol.turn_angle), stop_within
+        self.turn_cost = turn_cost
         targets = [_targets(grounds, episode, route) for episode in episodes]
         self.last = np.array([len(t) - 1 for t in targets])
         # Routes are padded with their ends.
@@ -159,6 +161,7 @@ class Expert:
                 turn_angle=self.turn_angle,
                 sliding=self.sliding,
                 stop_within=self.stop_within,
+                turn_cost=self.turn_cost,
             )
         return out
 

@@ -20,7 +20,7 @@ from sterna.world.geometry import Floats, Ints
 from sterna.world.houses import House
 from sterna.world.houses.dice import Dice
 from sterna.world.houses.ground import room_cells
-from sterna.world.houses.language import HouseMap, describe_errand, make_episodes
+from sterna.world.houses.language import HouseMap, make_episodes, plain_errand
 from sterna.world.houses.language.errands import write_call
 from sterna.world.houses.language.landmarks import gaps
 from sterna.world.houses.language.sight import seen_from
@@ -36,7 +36,6 @@ SPOTS = 4  # goals a thing, at most
 HIGH = 1.8  # metres over its floor at which a thing may begin: lamps on ceilings pass out of view
 TRIED = 96  # starts drawn a thing
 STARTS = 2  # of one thing, at most; one for each dozen walks where there are more
-AHEAD, WITHIN = 60, 45  # in 60 of 100 cases the way lies within 45 degrees of straight ahead
 TWELFTH = math.pi / 6
 _A_START = 12  # walks of a house for each start of a thing
 _STREAM = 41  # of a house's dice
@@ -112,7 +111,8 @@ def _goal_episodes(
         for start, order, metres in starts[: count - len(out) // wordings]:
             texts = _calls(known, thing, dice, wordings)
             name, goals = f"{stem}_{len(out) // wordings}", spots[order]
-            heading = math.radians(_heading(ground, start, goals[0], dice))
+            # Any way round: who walks straight ahead from where it stands should not arrive.
+            heading = math.radians(dice.below(360))
             way = _points(np.vstack([start, goals[:1]])), metres
             out += [
                 replace(
@@ -134,7 +134,7 @@ def _shows(known: HouseMap, thing: int, least: float) -> bool:
 
 def _calls(known: HouseMap, thing: int, dice: Dice, wordings: int) -> list[str]:
     """Return sound ways to send somebody to a thing; none if one of them cannot be found."""
-    errands = [describe_errand(known, thing, dice) for _ in range(wordings)]
+    errands = [plain_errand(known, thing, dice) for _ in range(wordings)]
     return [write_call(e, dice) for e in errands if e is not None] if all(errands) else []
 
 
@@ -197,15 +197,6 @@ def _starts(
         (drawn[row], np.argsort(away[row], kind="stable"), float(away[row].min()))
         for row in np.flatnonzero(good).tolist()
     ]
-
-
-def _heading(ground: Space, start: Floats, goal: Floats, dice: Dice) -> int:
-    """Draw a heading in whole degrees, most often roughly along the way."""
-    if not dice.chance(AHEAD):
-        return dice.below(360)
-    way = ground.shortest_path(start, goal)
-    east, north = (way[1] - way[0])[:2].tolist()
-    return (round(math.degrees(math.atan2(east, north))) + dice.between(-WITHIN, WITHIN)) % 360
 
 
 # --- step by step --------------------------------------------------------------------------------

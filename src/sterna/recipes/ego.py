@@ -31,6 +31,7 @@ from sterna.errors import InputError
 from sterna.files import find_file, read_json, sha256
 from sterna.metrics.protocol import Protocol, find_protocol
 from sterna.recipes.jobs import Job, job_pool
+from sterna.world.follower import TURN_COST
 from sterna.world.houses import House, make_house, scan_of
 from sterna.world.houses.ground import ground_of
 from sterna.world.houses.scans import seed_of
@@ -59,6 +60,11 @@ class EgoConfig:
     """With --seeds, walks a house, at most."""
     wordings: int = 1
     """With --seeds, instructions a walk."""
+    stop_within: float = 0.25
+    """Metres from the goal at which the expert stops."""
+    turn_cost: float = TURN_COST
+    """Metres a turn must be worth to the expert: at 0.02 it walks on where the way lies within some
+    25 degrees of straight ahead, where it would else zigzag between two headings."""
     noise: float = 0.0
     """Probability, a step, that a random other move is executed; labels stay the expert's, so a
     navigator learns to recover."""
@@ -132,6 +138,8 @@ class EgoConfig:
         """Return how walks are recorded."""
         return CollectConfig(
             route=self.route(),
+            stop_within=self.stop_within,
+            turn_cost=self.turn_cost,
             noise=self.noise,
             seed=self.seed,
             n_max=self.n_max,

@@ -36,7 +36,7 @@ from sterna.recipes.sftconfig import (
     StartNavigator,
     WalksConfig,
 )
-from sterna.recipes.sight import teach_sight
+from sterna.recipes.sight import SMALL_SIGHT, teach_sight
 from sterna.train.log import RunLog
 from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig
@@ -239,16 +239,17 @@ def _notes(config: SftRun) -> str:
 
 
 def navigator_s() -> SftRun:
-    """A small navigator of its own (1.5M parameters): learns to see, then to act. CPU."""
+    """A small navigator of its own (0.9M parameters): learns to see, then to act. CPU."""
     return SftRun(
         walks=WalksConfig(budget=8),
         model=NavigatorConfig(small=SMALL_SIZES),
+        start=StartNavigator(sight=SMALL_SIGHT),
         loop=LoopConfig(
-            iterations=1000,
+            iterations=1400,
             batch_size=64,
             length_window=32,
             log_every=20,
-            eval_every=250,
+            eval_every=350,
             save_every=100,
             select_by="last",
         ),
@@ -260,6 +261,7 @@ def navigator_s() -> SftRun:
             weight_decay=0.02,
             clip_norm=1.0,
         ),
+        warmup_share=0.05,
     )
 
 

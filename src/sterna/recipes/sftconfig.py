@@ -13,7 +13,7 @@ from sterna.errors import InputError
 from sterna.metrics.protocol import Protocol
 from sterna.models.navigator.answers import Style
 from sterna.models.navigator.folder import LoraConfig, Precision
-from sterna.models.navigator.prompts import Order, Wording
+from sterna.models.navigator.prompts import Order, Told, Wording
 from sterna.models.navigator.small import SmallConfig
 from sterna.recipes.sight import SightConfig
 from sterna.train.loop import LoopConfig
@@ -68,6 +68,8 @@ class NavigatorConfig:
     """Order of the options (vln-ego)."""
     previous: bool = True
     """Tell the last actions taken."""
+    told: Told = "first"
+    """Where the instruction stands: before the images, or (short) after them."""
     tower: Literal["frozen", "tuned"] = "frozen"
     """Whether the vision tower is trained; a frozen one sees every frame once, ever."""
     adapter: Literal["none", "lora"] = "none"
@@ -128,6 +130,7 @@ class SftRun:
             style=self.model.style,
             order=self.model.order,
             previous=self.model.previous,
+            told=self.model.told,
         )
 
     def samples(self, store: EgoStore | JoinedStore) -> EgoSamples:

@@ -76,6 +76,10 @@ class SightConfig:
                 raise InputError(f"sight: {name} must be at least 1, found {getattr(self, name)}")
 
 
+SMALL_SIGHT = SightConfig(seeds=(0, 60), views=500, epochs=1, learning_rate=5e-4)
+"""For the tower of `SMALL_SIZES`, which names things before; distances are what it has to learn."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Looks:
     """Frames uint8 [n, h, w, 3], labels of their A cells, log of metres to them [n, A]."""

@@ -13,7 +13,7 @@ from sterna.world.frames import Action
 from sterna.world.geometry import Floats, Ints
 from sterna.world.space import Step
 
-_TURN_COST = 0.004  # metres a turn must be worth
+TURN_COST = 0.004  # metres a turn must be worth, unless told otherwise
 _GAIN = 1e-3  # metres nearer to the goal that count as progress
 _MOVED = 0.01  # metres a first step of two must lead, lest the agent pushes at a wall for ever
 
@@ -40,14 +40,16 @@ def follow(
     turn_angle: float = math.radians(15),
     sliding: bool = True,
     stop_within: float = 0.25,
+    turn_cost: float = TURN_COST,
 ) -> Ints:
     """Return the greedy actions [n] of agents at positions [n, 3] with headings [n].
 
     Every heading that turns can reach is tried: the best is the one after whose forward step the
     geodesic distance to the goal is least ([3] for all agents, or [n, 3]). The agent turns towards
     it by the shorter side, or goes forward if it has it. Where no step brings it nearer, two steps
-    are tried. Within `stop_within` metres, or where those do not help either, it stops. Angles in
-    radians, lengths in metres. `InputError` if turns do not divide a full circle.
+    are tried. A turn must be worth `turn_cost` metres. Within `stop_within` metres, or where those
+    do not help either, it stops. Angles in radians, lengths in metres. `InputError` if turns do not
+    divide a full circle.
     """
     count = round(2 * math.pi / turn_angle)
     if abs(count * turn_angle - 2 * math.pi) > 1e-6:
@@ -83,7 +85,7 @@ def follow(
         after[stuck] = np.where(moved > _MOVED, best, np.inf)
     # What brings nothing is no choice, however little it would have to turn.
     after[after > now[:, None] - _GAIN] = np.inf
-    chosen = turns[(after + _TURN_COST * np.abs(turns)).argmin(1)]
+    chosen = turns[(after + turn_cost * np.abs(turns)).argmin(1)]
     action = np.where(chosen > 0, Action.RIGHT, np.where(chosen < 0, Action.LEFT, Action.FORWARD))
     lost = np.isinf(after.min(1))
     return np.where((now < stop_within) | lost, Action.STOP, action).astype(np.int64)

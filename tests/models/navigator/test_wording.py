@@ -136,6 +136,20 @@ def test_the_last_actions_are_told_oldest_first():
     assert "forward left" not in prompt(asked, 30, style="short")
 
 
+def test_an_instruction_stands_before_the_images_or_after_them():
+    asked = Asked(previous=np.array([1, 1, 2]), history=(0, 0))
+    first, last = (
+        Wording(turn_angle=30, style="short", previous=True, told=told).prompt(asked)
+        for told in ("first", "last")
+    )
+    assert first.startswith(asked.instruction) and first.endswith("did forward forward left next")
+    assert last.startswith("seen") and last.endswith(f"left {asked.instruction} next")
+    assert sorted(first.split()) == sorted(last.split())
+    for style, told in (("short", "middle"), ("vln-ego", "last")):
+        with pytest.raises(InputError, match="told must be first"):
+            Wording(turn_angle=30, style=style, told=told)
+
+
 def test_the_example_of_the_prompt_is_an_answer():
     wording = Wording(turn_angle=30, actions=6)
     example = wording.prompt(Asked()).splitlines()[-1].removeprefix("- such as: ")

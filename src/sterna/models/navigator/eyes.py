@@ -82,7 +82,7 @@ def picture(patches: Tensor, grid: tuple[int, int], patch: int, merge: int) -> T
 def seeing_class(family: str) -> Any:
     """Return the model class of a family; its tower are eyes where its configuration names them.
 
-    (`vision_config.eyes`: the arguments of `Eyes`.)
+    (`vision_config.eyes`: the arguments of `Eyes`, or of `HouseEyes` where its `kind` is house.)
     """
     base = causal_class(family)
 
@@ -90,6 +90,15 @@ def seeing_class(family: str) -> Any:
         base.__init__(self, config)
         settings = getattr(config.vision_config, "eyes", None)
         if settings is not None:
-            self.model.visual = Eyes(**settings)
+            self.model.visual = _make(**settings)
 
     return type(base.__name__, (base,), {"__init__": begin, "__module__": __name__})
+
+
+def _make(*, kind: str = "conv", **sizes: int) -> Eyes:
+    if kind == "conv":
+        return Eyes(**sizes)
+    # It is built on this module.
+    from sterna.models.navigator.houseeyes import HouseEyes
+
+    return HouseEyes(**sizes)

@@ -30,6 +30,8 @@ from sterna.world.geometry import Ints
 IMAGE = "<image>"
 Order = Literal["ABCD", "DABC"]
 """Order in which options are listed; DABC is that of VLN-Ego's converter."""
+Told = Literal["first", "last"]
+"""Where the instruction stands: before all images, or after them."""
 
 
 class Asked(Protocol):
@@ -64,6 +66,9 @@ class Wording:
     """Order of the options (vln-ego alone; short lists none)."""
     previous: bool = False
     """Tell the last actions taken."""
+    told: Told = "first"
+    """first: attention is causal, so images are seen in the instruction's light; last: its words
+    look for themselves in the images (short alone; vln-ego begins with it)."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -73,6 +78,10 @@ class Wording:
             raise InputError(f"wording: actions must be at least 1, found {self.actions}")
         if self.order not in get_args(Order):
             raise InputError(f"wording: order must be ABCD or DABC, found {self.order!r}")
+        if self.told not in get_args(Told) or (self.told == "last" and self.style != "short"):
+            raise InputError(
+                f"wording: told must be first, or (in style short) last, found {self.told!r}"
+            )
 
     @classmethod
     def of(
@@ -83,6 +92,7 @@ class Wording:
         style: Style = "vln-ego",
         order: Order = "ABCD",
         previous: bool = False,
+        told: Told = "first",
     ) -> Wording:
         """Return the wording whose angle and step are the protocol's; `InputError` if it has none.
 
@@ -101,6 +111,7 @@ class Wording:
             style=style,
             order=order,
             previous=previous,
+            told=told,
         )
 
     def prompt(self, sample: Asked) -> str:
@@ -185,10 +196,8 @@ def _vln_ego(sample: Asked, wording: Wording) -> str:
 
 
 def _short(sample: Asked, wording: Wording) -> str:
-    """Return a prompt of few tokens; the instruction first, so that images are seen in its light.
-
-    (Attention is causal: what comes before an image can colour how it is read.)
-    """
+    """Return a prompt of few tokens."""
     past = IMAGE * len(sample.history)
     did = f" did {_done(sample)}" if wording.previous else ""
-    return f"{_clean(sample.instruction)} seen{past} now{IMAGE}{did} next"
+    seen, text = f"seen{past} now{IMAGE}{did}", _clean(sample.instruction)
+    return f"{text} {seen} next" if wording.told == "first" else f"{seen} {text} next"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sterna.errors import InputError
+from sterna.models.encoder import SHIPPED, load_encoder
 from sterna.models.navigator.eyes import seeing_class
 from sterna.models.navigator.families import config_class
 from sterna.models.navigator.pixels import ImageConfig
@@ -37,9 +38,10 @@ class SmallConfig:
     heads: int = 4
     kv_heads: int = 2
     ffn: int = 384
-    tower: Literal["qwen", "conv"] = "qwen"
+    tower: Literal["qwen", "conv", "house"] = "qwen"
     """qwen: the family's own vision tower; conv: a small convolutional one (`eyes`), which learns
-    to see in a fraction of the frames."""
+    to see in a fraction of the frames; house: the houses' view encoder (`houseeyes`), which sees
+    already; its width and depth are what they are."""
     vision_width: int = 96
     vision_layers: int = 3
     vision_heads: int = 4
@@ -68,8 +70,8 @@ class SmallConfig:
                 "model: width / heads must be a multiple of 4 and heads one of kv_heads, found "
                 f"{self.width}, {self.heads}, {self.kv_heads}"
             )
-        if self.tower not in ("qwen", "conv"):
-            raise InputError(f"model: tower must be qwen or conv, found {self.tower!r}")
+        if self.tower not in ("qwen", "conv", "house"):
+            raise InputError(f"model: tower must be qwen, conv or house, found {self.tower!r}")
         if self.tower == "qwen" and self.vision_width % (4 * self.vision_heads):
             raise InputError(
                 "model: vision_width must be a multiple of 4 vision_heads, found "
@@ -96,9 +98,7 @@ class SmallConfig:
         )
 
 
-SMALL_SIZES = SmallConfig(
-    layers=2, ffn=256, tower="conv", vision_width=64, vision_layers=2, history_pool=4, alike=True
-)
+SMALL_SIZES = SmallConfig(layers=2, ffn=256, tower="house", merge=1, history_pool=8, alike=True)
 """Sizes of navigator-s in the recipes: what one core can train."""
 
 
@@ -119,6 +119,8 @@ def small_model(config: SmallConfig, processor: Processor, *, seed: int = 0) -> 
         _spread(model)
         if config.alike:
             _align(model, config)
+        if config.tower == "house":
+            model.model.visual.begin()
     table = torch.from_numpy(word_vectors(token_texts(processor.tokenizer), config.width))
     with torch.no_grad():
         words: Tensor = model.get_input_embeddings().weight
@@ -151,14 +153,11 @@ def _align(model: nn.Module, config: SmallConfig) -> None:
                 query.weight[rows] = (query.weight[rows] + key.weight[:size]) * 0.5**0.5
 
 
-def _eyes(config: SmallConfig) -> dict[str, int]:
-    return {
-        "patch": config.patch,
-        "merge": config.merge,
-        "width": config.vision_width,
-        "depth": config.vision_layers,
-        "out": config.width,
-    }
+def _eyes(config: SmallConfig) -> dict[str, Any]:
+    shared = {"patch": config.patch, "merge": config.merge, "out": config.width}
+    if config.tower == "house":
+        return shared | {"kind": "house", "width": load_encoder(SHIPPED).net.config.width}
+    return shared | {"width": config.vision_width, "depth": config.vision_layers}
 
 
 def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
@@ -192,7 +191,7 @@ def _settings(config: SmallConfig, processor: Processor) -> dict[str, Any]:
         "temporal_patch_size": 1,
         "out_hidden_size": config.width,
     }
-    if config.tower == "conv":
+    if config.tower != "qwen":
         # What transformers makes first is put away at once: as little of it as there can be.
         vision |= {"eyes": _eyes(config), "depth": 1, "hidden_size": 4 * config.vision_heads}
     if newer:

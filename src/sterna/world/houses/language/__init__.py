@@ -16,6 +16,7 @@ from sterna.world.houses.language.errands import (
     goals,
     near_things,
     object_boxes,
+    plain_errand,
     write_errand,
 )
 from sterna.world.houses.language.follower import check_instruction, is_true, literal, readings
@@ -45,6 +46,7 @@ __all__ = [
     "near_things",
     "object_boxes",
     "parse",
+    "plain_errand",
     "readings",
     "readings_of",
     "write",

@@ -155,6 +155,26 @@ def describe_errand(house: HouseMap, thing: int, dice: Dice, tries: int = 4) -> 
     return None
 
 
+def plain_errand(house: HouseMap, thing: int, dice: Dice) -> Errand | None:
+    """Return a sound errand of few words: its colour, its kind, its room, the storey if need be.
+
+    None if those fit other things too: nothing else is named, so every noun is the thing or a room.
+    """
+    kind, one = house.marks.kinds[thing], house.house.things[thing]
+    if kind not in TASKS:
+        return None
+    room = house.house.rooms[house.marks.room_pairs[thing][0]]
+    for storey in (None, room.storey) if len(house.house.floors) > 1 else (None,):
+        errand = Errand(
+            room=RoomRef(kind=room.kind, storey=storey),
+            thing=ThingRef(kind=kind, colour=one.colour),
+            task=dice.pick(TASKS[kind]),
+        )
+        if not check_errand(house, errand, thing):
+            return errand
+    return None
+
+
 def _name(house: HouseMap, thing: int, dice: Dice) -> ThingRef | None:
     return name(house, thing, house.marks.room_pairs[thing][0], dice, extra=75)
 
