@@ -51,6 +51,15 @@ def test_it_walks_under_its_own_protocol(folder, capsys) -> None:
     assert said["out"].startswith(str(folder / "run"))
     blind = sterna(capsys, *words, "--episodes", folder / "val.json", "--blind").json
     assert blind["config"]["blind"] and blind["out"] != said["out"]
+    drawn = [
+        sterna(
+            capsys, *words, "--episodes", folder / "val.json", "--temperature", 3, "--seed", seed,
+            "--out", folder / f"drawn-{seed}",
+        ).json
+        for seed in (0, 1)
+    ]  # fmt: skip
+    assert drawn[0]["config"]["temperature"] == 3 and "temperature" not in said["config"]
+    assert drawn[0]["scores"]["TL"] != drawn[1]["scores"]["TL"]
 
 
 def test_turns_of_another_protocol_are_refused(folder, capsys) -> None:

@@ -60,6 +60,8 @@ class EvalEnv(Common):
     """Steps before it stops (forward)."""
     execute: int | None = None
     """Actions of an answer to carry out before looking again (navigators; default: all)."""
+    temperature: float = 0.0
+    """Draw a navigator's answers at this temperature; 0: the likeliest."""
     blind: bool = False
     """Control: black frames (navigators)."""
     limit: int | None = None
@@ -100,6 +102,7 @@ def evaluate_env(argv: Sequence[str]) -> int:
         frequencies=args.frequencies,
         forward_steps=args.forward_steps,
         execute=args.execute,
+        temperature=args.temperature,
         blind=args.blind,
         about=args.limit,
         shard=_shard(args.shard),
@@ -129,6 +132,7 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 def _folder(args: EvalEnv, is_control: bool) -> Path:
     """Name a folder such that controls, parts and other protocols do not mix."""
     name = f"eval-{args.env}" + f"-{args.agent}" * is_control + "-blind" * args.blind
+    name += f"-t{args.temperature:g}" * (args.temperature > 0)
     name += "-part" * (args.limit is not None)
     name += f"-{Path(args.protocol).stem}" if args.protocol else ""
     return Path(name) if is_control else Path(args.agent) / name

@@ -67,6 +67,8 @@ class EvalConfig:
     forward_steps: int = FORWARD_STEPS
     execute: int | None = None
     """Actions of a navigator's answer that are carried out before it looks again."""
+    temperature: float = 0.0
+    """Of the draws of a navigator's answers; 0: the likeliest."""
     blind: bool = False
     about: int | None = None
     """Walk every k-th episode, about this many."""
@@ -146,9 +148,15 @@ def open_agent(config: EvalConfig) -> tuple[SlotAgent, dict[str, Any], tuple[str
         )
     weights = {path.name: sha256(path)[:16] for path in sorted(folder.glob("*.safetensors"))}
     walker: SlotAgent = open_navigator(
-        folder, seed=config.seed, execute=config.execute, blind=config.blind
+        folder,
+        seed=config.seed,
+        execute=config.execute,
+        blind=config.blind,
+        temperature=config.temperature,
     )
     told = {"agent": str(folder), "weights": weights, "execute": config.execute}
+    if config.temperature:
+        told["temperature"] = config.temperature
     return walker, {**told, "blind": config.blind}, ("rgb",)
 
 
