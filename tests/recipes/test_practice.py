@@ -67,6 +67,8 @@ def test_what_it_refuses(
     sterna(capsys, *words, "--policy", tuned[0]).refused("navigator.json")
     apart = sterna(capsys, *words, "--policy", tuned[1], "--grpo.updates", "2")
     apart.refused("multiple of the 2")
+    walks = ("grpo", "navigator-s-walks", "--policy", tuned[1], "--out", tmp_path / "x")
+    sterna(capsys, *walks, "--env.execute", "2").refused("--execute 2")
 
 
 def test_rows_that_begin_alike_share_their_start(tmp_path: Path) -> None:

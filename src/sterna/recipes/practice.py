@@ -110,6 +110,15 @@ class RolloutRun(PracticeRun):
     execute: int | None = None
     """Actions of an answer that are carried out before looking again; None: all."""
 
+    def __post_init__(self) -> None:
+        """Check what depends on several parts."""
+        super().__post_init__()
+        if self.env.execute is not None:
+            raise InputError(
+                "grpo: --env.execute is for evaluation and would do nothing here; give --execute "
+                f"{self.env.execute}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyPractice:
