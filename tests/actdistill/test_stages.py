@@ -299,6 +299,10 @@ def test_rates_of_parts(line: Any) -> None:
     muon = grouped(task, replace(OPTIONS, kind="muon"), (("router.", 10.0),))
     kinds = [(g["factor"], "muon" in g, {p.ndim for p in g["params"]}) for g in muon.param_groups]
     assert kinds == [(1.0, False, {1}), (1.0, True, {2}), (10.0, False, {1, 2})]
+    calm = grouped(task, replace(OPTIONS, decay_vectors=False), (("router.", 10.0),))
+    for group in calm.param_groups:
+        decays = group["weight_decay"] > 0
+        assert {p.ndim for p in group["params"]} == ({2} if decays else {1})
 
 
 def test_what_the_stages_refuse(line: Any, lines: Any, tmp_path: Path) -> None:

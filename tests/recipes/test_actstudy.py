@@ -86,6 +86,10 @@ def test_a_study_from_teacher_to_table(
         rows["bare", "student"]["per_episode"], rows["full", "student"]["per_episode"]
     )
     assert rows["bare", "student"]["minus_first"]["mean"] == pytest.approx(gap.mean())
+    over = np.subtract(
+        rows["full", "teacher"]["per_episode"], rows["full", "student"]["per_episode"]
+    )
+    assert rows["full", "teacher"]["minus_first"]["mean"] == pytest.approx(over.mean())
     kept = json.loads((options.out / "actdistill-graph.json").read_text())
     assert kept["rows"] == values["rows"] and "no graph at all" in text
     assert (options.out / "actdistill-graph.png").read_bytes()[:4] == b"\x89PNG"

@@ -112,17 +112,20 @@ def grouped(
 
     Muon is for matrices that `rates` do not name: routers and heads are small, and learn by AdamW.
     """
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             factor = next((f for begin, f in rates if name.startswith(begin)), None)
             turned = options.kind == "muon" and factor is None and is_matrix(name, parameter)
-            groups.setdefault((factor or 1.0, turned), []).append(parameter)
+            calm = parameter.ndim < 2 and not options.decay_vectors
+            groups.setdefault((factor or 1.0, turned, calm), []).append(parameter)
     make = Muon if options.kind == "muon" else torch.optim.AdamW
     return make(
         [
-            {"params": groups[key], "factor": key[0]} | ({"muon": True} if key[1] else {})
-            for key in sorted(groups)
+            {"params": groups[factor, turned, calm], "factor": factor}
+            | ({"muon": True} if turned else {})
+            | ({"weight_decay": 0.0} if calm else {})
+            for factor, turned, calm in sorted(groups)
         ],
         lr=options.learning_rate,
         betas=options.betas,

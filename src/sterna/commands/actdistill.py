@@ -212,7 +212,11 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    shown = [n for n in ("SR", "SPL", "first", "whole", "success") if n in row["scores"]]
+    shown = [
+        n
+        for n in ("SR", "SPL", "SR_1m", "SPL_1m", "first", "whole", "success")
+        if n in row["scores"]
+    ]
     scores = ", ".join(
         f"{n} {row['scores'][n]['mean']:.3f} ± {row['scores'][n]['standard_error'] or 0:.3f}"
         for n in shown

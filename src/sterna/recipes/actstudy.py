@@ -320,7 +320,8 @@ def table(name: str, options: Options) -> dict[str, Any]:
     """Return the numbers of a finished study: a row a student and budget, then what it is beside.
 
     Means over seeds with their standard error where there are several (else that over episodes);
-    differences from the study's first row at the same budget, by episode, seeds averaged first.
+    differences from the study's first student at the same budget (for policies that have none, at
+    its first), by episode, seeds averaged first.
     """
     lines: list[dict[str, Any]] = []
     units: list[str] = []
@@ -334,8 +335,9 @@ def table(name: str, options: Options) -> dict[str, Any]:
             found = [[r for r in f["rows"] if (r["arm"], r["rho"]) == (arm, rho)] for f in files]
             label = row.label if arm == "student" else arm
             lines.append({"row": row.name, "label": label, "arm": arm, "rho": rho, **_line(found)})
+    students = [line for line in lines if line["arm"] == "student"]
     for line in lines:
-        base = [x for x in lines if x["arm"] == "student" and x["rho"] == line["rho"]] or lines
+        base = [x for x in students if x["rho"] == line["rho"]] or students
         line["minus_first"] = _difference(line, base[0])
     return {
         "study": name,
