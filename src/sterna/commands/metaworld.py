@@ -57,7 +57,7 @@ def demos(argv: Sequence[str]) -> int:
     totals = manifest["totals"]
     text = (
         f"{args.out}: {totals['episodes']} demonstrations of {len(args.tasks)} tasks, "
-        f"{totals['frames']} frames\nnext: sterna metaworld train vla-s --config.demos {args.out} "
+        f"{totals['frames']} frames\nnext: sterna metaworld train vla-s --demos {args.out} "
         "--out runs/vla-s"
     )
     say(text, {"out": str(args.out), **totals}, args.json)

@@ -20,6 +20,14 @@ def passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> 
 
     One who stands in a doorway on the way does not pass that door.
     """
+    key = ("passes", path, row, side)
+    if key not in house.cache:
+        house.cache[key] = _passes(house, path, row, centre, side)
+    found: bool = house.cache[key]
+    return found
+
+
+def _passes(house: HouseMap, path: Path, row: int, centre: Vector, side: str) -> bool:
     if len(path) < 2 or not _behind(house, path[-2:], centre):
         return False
     if row in house.marks.doors and _stands_in(house, path, row):

@@ -47,6 +47,16 @@ def doors(
 
     `surely`: only those on whose side everybody agrees, as it should be where the side is said.
     """
+    key = ("doors", ref, state, facing, turn, surely)
+    if key not in house.cache:
+        house.cache[key] = _doors(house, ref, state, facing, turn, surely)
+    found: list[int] = house.cache[key]
+    return found
+
+
+def _doors(
+    house: HouseMap, ref: DoorRef, state: State, facing: Vector, turn: str, surely: bool
+) -> list[int]:
     first = house.marks.doors.start
     rows = []
     for door in house.doors_of[state.room]:
