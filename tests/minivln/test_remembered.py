@@ -123,6 +123,24 @@ def test_equals_the_teacher_read_and_looked_at_in_a_batch(
     assert torch.equal(store.means(node, pose), means)
 
 
+def test_no_bit_depends_on_the_order(panoramas: Panoramas) -> None:
+    """Arrivals are looked at in blocks of viewpoints that the world decides, others alone."""
+    atlas = panoramas.atlas
+    first = np.concatenate([atlas.candidates[:, 0], atlas.candidates[:9, 0]])
+    pose = np.concatenate([atlas.candidate_view[:, 0], np.full(9, 35)])
+    calls: list[int] = []
+    found = []
+    for order in (slice(None), slice(None, None, -1)):
+        store = Remembered(teacher(), panoramas)
+        plain = store._look
+        store._look = lambda pairs, plain=plain: (calls.append(len(pairs)), plain(pairs))[1]  # type: ignore[method-assign]
+        for node, at in zip(first[order], pose[order], strict=True):
+            store.looks(np.array([node]), np.array([at]))
+        found.append(store.looks(first, pose))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert max(calls) > 8 and len(calls) < len(first)
+
+
 def test_another_teacher_type_or_world_does_not_hit(
     panoramas: Panoramas, some: list[Episode], tmp_path: Path
 ) -> None:
@@ -245,4 +263,9 @@ def test_memory_is_bounded_without_a_folder(panoramas: Panoramas) -> None:
     for node in range(20):
         store.looks(np.array([node]), np.array([3]))
         assert len(store._looks) <= 6
+    goal, view = panoramas.atlas.candidates[:, 0], panoramas.atlas.candidate_view[:, 0]
+    most = max(len(store._company(int(p))) for p in goal * 36 + view)
+    for node, pose in zip(goal, view, strict=True):
+        store.looks(np.array([node]), np.array([pose]))
+        assert len(store._looks) <= 5 + most
     assert torch.equal(store.looks(np.array([0]), np.array([12]))[0], before)

@@ -91,14 +91,17 @@ def test_a_slow_machine_takes_fewer_steps(
         quickstart, "plan_run", lambda *_, **__: ("", {"seconds_per_iteration": 0.2})
     )
 
-    def pace(folder: str, left: float) -> float:
+    def pace(folder: str, left: float, workers: int = 2) -> float:
         there = replace(options, out=tmp_path / folder)
-        return quickstart._pace(there, toy_house, 10.0, left, workers=2)
+        return quickstart._pace(there, toy_house, 10.0, left, workers)
 
     steps = houses.house_teacher().loop.iterations
     assert pace("fast", 10_000.0) == 0.5
-    slow = pace("slow", 270.0)
-    assert slow == pytest.approx(200.0 * 2 / (3.8 * 0.2 * steps))
+    rest, each = 10 * quickstart._REST, 0.2 * steps
+    slow = pace("slow", 200.0 + rest)
+    assert slow == pytest.approx(200.0 * 2 / (quickstart._WORK * each))
+    many = pace("many", 200.0 + rest, workers=16)
+    assert many == pytest.approx(200.0 / (quickstart._CHAIN * each)), "one waits for another"
     assert pace("slow", 10_000.0) == slow, "a run goes on as it was begun"
     assert pace("late", 0.0) == pytest.approx(0.05)
     with pytest.raises(InputError, match="begun with --minutes 10"):

@@ -1,8 +1,9 @@
 """What a frozen teacher says about instructions and viewpoints, each said once and kept on disk.
 
-Neither depends on the student. Every instruction and every (viewpoint, pose) is computed alone, so
-that no bit depends on the company or the order it is met in: a run computes the same numbers
-without a folder, while it fills one, and from a full one.
+Neither depends on the student. Every instruction is read alone, and a (viewpoint, pose) is looked
+at together with the arrivals at its block of viewpoints, which the world alone decides, so that no
+bit depends on the order they are met in: a run computes the same numbers without a folder, while it
+fills one, and from a full one.
 
 Layout of a folder: ``teacher-<digest>/<scan>-<digest>.safetensors``, one file a scan, written under
 another name first and then renamed. The first digest covers the teacher's sizes and weights, the
@@ -40,8 +41,11 @@ from sterna.models.layers import compute_dtype, key_bias
 from sterna.models.text import TextMemory
 from sterna.world.geometry import VIEWS, Ints, view_of_heading
 
-FORMAT = 1
-"""Version of the layout of the files."""
+FORMAT = 2
+"""Version of the layout of the files, and of what is looked at together."""
+
+_BLOCK = 8
+"""Viewpoints whose arrivals are looked at in one pass: some 30 panoramas."""
 
 _PARTS = ("words", "word_ends", "tokens", "token_ends", "means", "pairs")
 _HOUR = 3600.0
@@ -76,6 +80,7 @@ class Remembered:
         self._opened: set[str] = set()
         self._words: dict[str, Tensor] = {}
         self._looks: dict[int, Looks] = {}
+        self._companies: dict[int, dict[int, Ints]] = {}
 
     # What a task asks for.
 
@@ -145,12 +150,13 @@ class Remembered:
         for episode in episodes[:: max(1, len(episodes) // some)][:some]:
             self._read(episode)
         read = time.perf_counter()
-        for pair in pairs[:: max(1, len(pairs) // some)][:some].tolist():
-            self._look(pair)
-        seen = time.perf_counter()
-        return (len(episodes) * (read - began) + len(pairs) * (seen - read)) / some
+        looked = [self._company(p) for p in pairs[:: max(1, len(pairs) // some)][:some].tolist()]
+        for company in looked:
+            self._look(company)
+        look_at = (time.perf_counter() - read) / sum(map(len, looked))
+        return len(episodes) * (read - began) / some + len(pairs) * look_at
 
-    # What is computed, each alone.
+    # What is computed.
 
     @property
     def _device(self) -> torch.device:
@@ -163,10 +169,34 @@ class Remembered:
         return _plain(x[0])
 
     @torch.no_grad()
-    def _look(self, pair: int) -> Looks:
-        node, pose = (np.array([n]) for n in divmod(pair, VIEWS))
+    def _look(self, pairs: Ints) -> list[Looks]:
+        """Look at some pairs in one pass."""
+        node, pose = np.divmod(pairs, VIEWS)
         seen = look(self.teacher, self.panoramas, self._table, node, pose)
-        return _plain(seen.embeds[0]), _plain(seen.mean[0])
+        lengths = self.panoramas.lengths[node].tolist()
+        tokens = [_plain(row[:n]) for row, n in zip(seen.embeds, lengths, strict=True)]
+        return list(zip(tokens, map(_plain, seen.mean), strict=True))
+
+    def _company(self, pair: int) -> Ints:
+        """Return the pairs that are looked at with a pair, itself among them.
+
+        A pose that nobody arrives in is looked at alone.
+        """
+        atlas = self.panoramas.atlas
+        scan = int(atlas.scan_of[pair // VIEWS])
+        if scan not in self._companies:
+            pairs = self._pairs(atlas.graphs[scan].scan, ())
+            block = (pairs // VIEWS - int(atlas.offset[scan])) // _BLOCK
+            parts = np.split(pairs, np.flatnonzero(np.diff(block)) + 1)
+            self._companies[scan] = {p: part for part in parts for p in part.tolist()}
+        return self._companies[scan].get(pair, np.array([pair]))
+
+    def _met(self, pair: int) -> Looks:
+        """Return what is seen from a pair; what was looked at with it is remembered too."""
+        if pair not in self._looks:
+            company = self._company(pair)
+            self._looks.update(zip(company.tolist(), self._look(company), strict=True))
+        return self._looks[pair]
 
     def _seen(self, node: Ints, pose: Ints) -> list[Looks]:
         pairs = (node * VIEWS + pose).tolist()
@@ -176,10 +206,7 @@ class Remembered:
             self._open({atlas.graphs[s].scan for s in np.unique(atlas.scan_of[node[new]])})
         if len(self._looks) > self.limit and not self._opened:
             self._looks.clear()
-        for pair in pairs:
-            if pair not in self._looks:
-                self._looks[pair] = self._look(pair)
-        return [self._looks[pair] for pair in pairs]
+        return [self._met(pair) for pair in pairs]
 
     # What is kept on disk.
 
@@ -276,7 +303,7 @@ class Remembered:
     def _write(self, file: Path, scan: str) -> None:
         pairs = self._kept_pairs(scan)
         words = [self._read(episode) for episode in self._episodes[scan].values()]
-        looks = [self._look(pair) for pair in pairs.tolist()]
+        looks = [self._met(pair) for pair in pairs.tolist()]
         base = int(self.panoramas.atlas.offset[self.panoramas.atlas.scan_number[scan]])
         values = {
             "words": torch.cat(words),

@@ -29,9 +29,9 @@ from sterna.train.schedule import OptimizerConfig
 from sterna.world.houses.words import SIZE
 
 _MODEL = DuetConfig(
-    hidden_size=128,
+    hidden_size=96,
     heads=4,
-    ffn_size=256,
+    ffn_size=384,
     language_layers=1,
     panorama_layers=1,
     cross_layers=1,
@@ -44,20 +44,20 @@ _MODEL = DuetConfig(
 )
 _ERRANDS = DataConfig(task="reverie", views=FEATURES, objects=OBJECTS)
 _LOOP = LoopConfig(
-    iterations=1100,
-    batch_size=16,
-    demonstrations=8,
-    warm_start=360,
+    iterations=1150,
+    batch_size=24,
+    demonstrations=4,
+    warm_start=380,
     replay=1,
     ahead=2,
     length_window=8,
-    eval_every=370,
+    eval_every=384,
     save_every=100,
     select_by="SR+SPL",
 )
 _OPTIMIZER = OptimizerConfig(
     kind="muon",
-    learning_rate=3e-3,
+    learning_rate=4e-3,
     warmup=20,
     schedule="cosine",
     betas=(0.9, 0.98),
@@ -83,11 +83,18 @@ def house_student() -> DistillRun:
     """The student of `house-teacher`, an eighth of its size; weight 0 trains it alone."""
     base = house_teacher()
     return DistillRun(
-        model=replace(_MODEL, hidden_size=36, ffn_size=96),
+        model=replace(_MODEL, hidden_size=32, ffn_size=64),
         data=base.data,
         start=base.start,
         imitation=base.imitation,
-        loop=base.loop,
+        loop=replace(
+            base.loop,
+            iterations=1600,
+            batch_size=16,
+            warm_start=400,
+            replay=3,
+            eval_every=534,
+        ),
         optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
         select=_SELECT,
         distill=DistillConfig(weight=10.0, normalise=True, fit_maps=True, cache=False),
@@ -100,7 +107,14 @@ def house_errand_teacher() -> TrainConfig:
     return replace(
         base,
         model=replace(_MODEL, hidden_size=64, ffn_size=128),
-        loop=replace(base.loop, iterations=1000, warm_start=400, eval_every=250),
+        loop=replace(
+            base.loop,
+            iterations=1000,
+            batch_size=16,
+            demonstrations=8,
+            warm_start=400,
+            eval_every=250,
+        ),
         optimizer=replace(_OPTIMIZER, learning_rate=5e-3),
     )
 

@@ -48,9 +48,10 @@ HOUSES = HousesConfig(
 NAME = "quickstart"
 PACE = "pace.json"
 """What a run was begun with: its minutes, its share of the recipes' steps, seconds a step."""
-_WORK = 3.8
-"""Seconds that all trainings take together, in those of the teacher's steps as they are timed."""
-_REST = 7.0
+_WORK, _CHAIN = 2.65, 1.35
+"""Seconds that all trainings take together, and those that wait for one another (the distilled
+student for its teacher), in those of the teacher's steps as they are timed."""
+_REST = 3.0
 """Seconds a minute asked for that evaluations and the page take."""
 _WORTH_TIMING, _LEAST = 60, 0.1
 """Steps from which on a machine is timed; the least share of the steps asked for."""
@@ -151,7 +152,8 @@ def _pace(options: Options, root: Path, minutes: float, left: float, workers: in
         torch.set_num_threads(1)
         _, plan = plan_run(prepare, teacher, root, cycles=1)
         seconds = plan["seconds_per_iteration"]
-        fits = (left - _REST * minutes) * workers / (_WORK * seconds * teacher.loop.iterations)
+        many = (left - _REST * minutes) / (seconds * teacher.loop.iterations)
+        fits = many * min(workers / _WORK, 1 / _CHAIN)
         share = min(asked, max(fits, _LEAST * asked))
         if share < asked:
             _tell(f"this machine takes {seconds:.2f} s a step: {share / asked:.0%} of the steps")

@@ -365,6 +365,11 @@ class Trainer(Runner):
         few = loop.demonstrations or loop.batch_size
         self.shown_beside = self._batches(episodes, few, 2)
 
+    @property
+    def cycle(self) -> int:
+        """Iterations that learn from what one of them walked: those of all batches of a walk."""
+        return self.loop.ahead * (self.loop.replay + 1)
+
     def _pieces(self, iteration: int) -> Sequence[Recorded]:
         self.task.done = iteration / max(1, self.loop.iterations - 1)
         return split(self._batch(iteration), self.loop.pieces)
