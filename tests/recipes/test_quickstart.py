@@ -100,8 +100,8 @@ def test_a_slow_machine_takes_fewer_steps(
     rest, each = 10 * quickstart._REST, 0.2 * steps
     slow = pace("slow", 200.0 + rest, workers=1)
     assert slow == pytest.approx(200.0 / (quickstart._WORK * each))
-    many = pace("many", 200.0 + rest, workers=16)
-    assert many == pytest.approx(200.0 / (quickstart._CHAIN * each)), "one waits for another"
+    many = pace("many", 100.0 + rest, workers=16)
+    assert many == pytest.approx(100.0 / (quickstart._CHAIN * each)), "one waits for another"
     assert pace("slow", 10_000.0) == slow, "a run goes on as it was begun"
     assert pace("late", 0.0) == pytest.approx(0.05)
     with pytest.raises(InputError, match="begun with --minutes 10"):

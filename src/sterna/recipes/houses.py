@@ -89,11 +89,11 @@ def house_student() -> DistillRun:
         imitation=base.imitation,
         loop=replace(
             base.loop,
-            iterations=1600,
+            iterations=1700,
             batch_size=16,
             warm_start=400,
             replay=3,
-            eval_every=534,
+            eval_every=567,
         ),
         optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
         select=_SELECT,

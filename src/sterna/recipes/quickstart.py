@@ -48,7 +48,7 @@ HOUSES = HousesConfig(
 NAME = "quickstart"
 PACE = "pace.json"
 """What a run was begun with: its minutes, its share of the recipes' steps, seconds a step."""
-_WORK, _CHAIN = 2.65, 1.35
+_WORK, _CHAIN = 2.95, 1.53
 """Seconds that all trainings take together, and those that wait for one another (the distilled
 student for its teacher), in those of the teacher's steps as they are timed."""
 _REST = 3.0
