@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +109,40 @@ def test_a_slow_machine_takes_fewer_steps(
     assert pace("late", 0.0) == pytest.approx(0.05)
     with pytest.raises(InputError, match="begun with --minutes 10"):
         quickstart._pace(replace(options, out=tmp_path / "slow"), toy_house, 5.0, 9.0, workers=2)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads the state in /proc")
+def test_helpers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, threading, time\n"
+        "from sterna.recipes.quickstart import end_with_parent\n"
+        "def work():\n"
+        "    threading.Thread(target=end_with_parent, daemon=True).start()\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(100)\n"
+        "if __name__ == '__main__':\n"
+        "    multiprocessing.get_context('spawn').Process(target=work).start()\n"
+        "    time.sleep(100)\n",
+        "utf-8",
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        helper = int(parent.stdout.readline())
+        assert _runs(helper)
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while _runs(helper):
+        assert time.monotonic() < deadline, "it goes on alone"
+        time.sleep(0.1)
+
+
+def _runs(process: int) -> bool:
+    stat = Path(f"/proc/{process}/stat")
+    try:
+        return stat.read_text("utf-8").rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_r2r_must_be_whole(toy_house: Path, capsys: Capture, tmp_path: Path) -> None:

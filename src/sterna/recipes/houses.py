@@ -51,7 +51,7 @@ _LOOP = LoopConfig(
     replay=1,
     ahead=2,
     length_window=8,
-    eval_every=384,
+    eval_every=575,
     save_every=100,
     select_by="SR+SPL",
 )
@@ -93,7 +93,7 @@ def house_student() -> DistillRun:
             batch_size=16,
             warm_start=400,
             replay=3,
-            eval_every=567,
+            eval_every=850,
         ),
         optimizer=replace(_OPTIMIZER, learning_rate=8e-3),
         select=_SELECT,

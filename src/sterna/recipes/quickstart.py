@@ -8,8 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +95,7 @@ def quickstart(
     title = f"{_where(data)}, val_unseen, weights selected on val_seen, seed {seed}"
     values |= {"title": title, "seed": seed, "minutes": minutes, "share": options.share}
     _tell("3/3 the page")
-    page = write_page(study, root, out, results, values, data)
+    page = write_page(study, root, out, results, values, data, threads=many)
     text = "\n".join([title, table(values["rows"]), *sentences(values), f"page: {page}"])
     write_json(out / "results.json", values)
     write_text(out / "results.txt", text + "\n")
@@ -165,7 +167,7 @@ def _together(options: Options, root: Path, workers: int) -> None:
     """Let so many processes, this one among them, share the steps of the study."""
     _tell(f"2/3 teacher, student, controls: {workers} trainings side by side")
     context = multiprocessing.get_context("spawn")
-    helpers = [context.Process(target=_work, args=(options, root)) for _ in range(workers - 1)]
+    helpers = [context.Process(target=_help, args=(options, root)) for _ in range(workers - 1)]
     for helper in helpers:
         helper.start()
     try:
@@ -173,6 +175,22 @@ def _together(options: Options, root: Path, workers: int) -> None:
     finally:
         for helper in helpers:
             helper.join()
+
+
+def _help(options: Options, root: Path) -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    _work(options, root)
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the one that started it is gone, however that went.
+
+    What it was at goes on from its last saved state when the same command is given again.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _work(options: Options, root: Path) -> None:

@@ -81,14 +81,16 @@ def write_page(
     results: Mapping[str, Result],
     values: Mapping[str, Any],
     data: Path | None,
+    *,
+    threads: int = 1,
 ) -> Path:
-    """Write the page of a finished story into `out`; return its path."""
+    """Write the page of a finished story into `out`, in so many threads; return its path."""
     labels = {arm.name: arm.label for arm in study.arms}
     walkers = [
         Walker(name=labels[name], colour=colour, folder=out / _folder(study, name))
         for name, colour in zip(("both", "teacher"), COLOURS, strict=False)
     ]
-    pictures: Pictures = HousePictures() if data is None else NoPictures()
+    pictures: Pictures = HousePictures(threads=threads) if data is None else NoPictures()
     chosen = choose(results["both"], results["teacher"], SHOWN)
     shown, plans, strips = shown_episodes(root, study.data, "val_unseen", chosen, walkers, pictures)
     curves = [
