@@ -73,7 +73,7 @@ class DataReport:
         good = [row for row in self.rows if row.status in ("ok", "differs")]
         present = {row.source for row in good if row.what != _BOXES}
         whole = all(row.status != "wrong" for row in self.rows)
-        return whole and "graphs" in present and bool(present & set(PUBLISHED))
+        return whole and "connectivity" in present and bool(present & set(PUBLISHED))
 
     @property
     def missing(self) -> list[str]:
@@ -81,7 +81,12 @@ class DataReport:
         if self.made:
             return []
         present = {row.source for row in self.rows if row.status != "missing"}
-        return [name for name in SOURCES if name not in present]
+        return [
+            name
+            for name, source in SOURCES.items()
+            if (source.checked_as or name) not in present
+            and not (Path(self.root) / source.folder).is_dir()
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values (for ``--json``)."""
@@ -100,11 +105,11 @@ class DataReport:
             for row in cells
         ]
         if self.missing:
-            lines += ["", "Not found here, and offered by:"]
+            lines += ["", "Not found here (sterna data get NAME fetches, or says what to do):"]
         for name in self.missing:
             source = SOURCES[name]
             lines += [
-                f"  {source.name}: {source.size}",
+                f"  {name}: {source.name}, {source.size}",
                 f"    {source.where}",
                 f"    {source.terms}",
             ]
@@ -124,7 +129,7 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
     layout = Layout(root)
     report = DataReport(root=str(layout.root))
     graphs: dict[str, NavGraph] = {}
-    _try(report, "graphs", "graphs", lambda: _check_graphs(layout, graphs))
+    _try(report, "connectivity", "graphs", lambda: _check_graphs(layout, graphs))
     boxes: list[Boxes] = []
     _try(report, "reverie", _BOXES, lambda: _check_boxes(layout, graphs, boxes))
     for task, splits in PUBLISHED.items():
@@ -169,7 +174,7 @@ def _check_graphs(layout: Layout, graphs: dict[str, NavGraph]) -> Row:
         "edges": sum(len(graph.indices) for graph in graphs.values()) // 2,
     }
     published = {name: PUBLISHED_GRAPHS[name] for name in found}
-    return _row("graphs", "graphs", found, published)
+    return _row("connectivity", "graphs", found, published)
 
 
 def _check_boxes(layout: Layout, graphs: Mapping[str, NavGraph], read: list[Boxes]) -> Row:
