@@ -106,13 +106,13 @@ class DataReport:
         ]
         if self.missing:
             lines += ["", "Not found here (sterna data get NAME fetches, or says what to do):"]
+        terms: dict[str, list[str]] = {}
         for name in self.missing:
             source = SOURCES[name]
-            lines += [
-                f"  {name}: {source.name}, {source.size}",
-                f"    {source.where}",
-                f"    {source.terms}",
-            ]
+            lines += [f"  {name}: {source.name}, {source.size}", f"    {source.where}"]
+            terms.setdefault(source.terms, []).append(name)
+        lines += ["", "Their terms:"] if terms else []
+        lines += [f"  {', '.join(names)}: {said}" for said, names in terms.items()]
         verdict = "usable" if self.ok else "NOT usable: see the lines above"
         return "\n".join([*lines, "", f"{self.root}: {verdict}"])
 

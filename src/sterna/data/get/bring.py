@@ -72,10 +72,13 @@ def _unpacked(remote: Remote, offered: Path, new: Path, limits: Limits) -> Path:
 
 
 def _archive(remote: Remote, folder: Path) -> Path:
+    """Find the archive of a remote: by its own name, by what it holds, or the only one there."""
     named = folder / remote.name
     if remote.name and named.is_file():
         return named
-    found = [path for path in sorted(folder.iterdir()) if path.name.lower().endswith(_ARCHIVES)]
+    held = Path(remote.inside or "").name
+    below = [p for p in sorted(folder.rglob(f"{held}.*")) if held and _is_named_archive(p)]
+    found = below or [path for path in sorted(folder.iterdir()) if _is_named_archive(path)]
     if len(found) != 1:
         what = remote.name or "an archive"
         raise InputError(
@@ -84,10 +87,14 @@ def _archive(remote: Remote, folder: Path) -> Path:
     return found[0]
 
 
+def _is_named_archive(path: Path) -> bool:
+    return path.name.lower().endswith(_ARCHIVES)
+
+
 def _folder(inside: str, offered: Path) -> Path | None:
     """The unpacked folder that an archive would hold; the offered one if all of it is wanted."""
     if not inside:
-        holds_archive = any(p.name.lower().endswith(_ARCHIVES) for p in offered.iterdir())
+        holds_archive = any(_is_named_archive(path) for path in offered.iterdir())
         return None if holds_archive else offered
     wanted = Path(inside).name
     if offered.name == wanted:

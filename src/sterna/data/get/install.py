@@ -10,7 +10,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,12 @@ def get(name: str, source: Source, root: Path, wish: Wish) -> Outcome:
     before, and the same command continues.
     """
     place = root / source.folder
-    there = os.path.lexists(place)
-    if there and not wish.again:
+    if os.path.lexists(place) and not wish.again:
         return _there(name, source, place)
     reachable(name, source, wish)
     try:
         with _workplace(root, name) as work:
-            if there:
+            if os.path.lexists(place):
                 return _compare(name, source, place, work, wish)
             return _install(name, source, place, work, wish)
     except OSError as error:
@@ -99,7 +98,7 @@ def _install(name: str, source: Source, place: Path, work: Path, wish: Wish) -> 
     _check(source, found, work)
     receipt.write(new, name, source, receipt.Receipt(name=name, fetched=fetched, files=found))
     _move(new, place)
-    shutil.rmtree(work)
+    _forget_all(work)
     size = sum(size for size, _ in found.values())
     says = f"{len(found):,} files, {disk.human(size)}"
     return Outcome(
@@ -159,7 +158,7 @@ def _compare(name: str, source: Source, place: Path, work: Path, wish: Wish) -> 
         raise InputError(f"{place}: has no receipt to compare with; --again is for installed data")
     before = [one.get("sha256") for one in kept.fetched]
     now = [one["sha256"] for one in _fetch(name, source, work, wish)]
-    shutil.rmtree(work)
+    _forget_all(work)
     if before == now:
         status, says = "same", "its publisher offers the same bytes"
     else:
@@ -243,7 +242,7 @@ def _move(new: Path, place: Path) -> None:
 def _workplace(root: Path, name: str) -> Iterator[Path]:
     """The folder where a data set is put together, for one process at a time."""
     work = root / WORK / name
-    work.mkdir(parents=True, exist_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
     lock = (root / WORK / f"{name}.lock").open("w")
     with lock:
         try:
@@ -252,12 +251,20 @@ def _workplace(root: Path, name: str) -> Iterator[Path]:
             raise InputError(f"{root}: another process is fetching {name} there") from None
         try:
             _clear(work)
+            work.mkdir(exist_ok=True)
             yield work
         finally:
             _clear(work)
+
+
+def _forget_all(work: Path) -> None:
+    for path in work.glob("*.part*"):
+        path.unlink()
 
 
 def _clear(work: Path) -> None:
     """Remove what is put together anew each time; partial files stay."""
     for name in ("new", "scratch"):
         shutil.rmtree(work / name, ignore_errors=True)
+    with suppress(OSError):
+        work.rmdir()  # unless partial files are in it
