@@ -26,6 +26,7 @@ from sterna.errors import InputError
 CHUNK = 1 << 18
 _BLOCK = 512
 _LONG_NAME, _PAX, _MOST_HEADERS = 4096, 1 << 16, 8
+_PADDING = 1 << 20
 _XZ_MEMORY = 256 << 20
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -198,6 +199,7 @@ def _tar(stream: _Reader) -> Iterator[Member]:
         if len(block) < _BLOCK:
             raise EOFError("it ends before its end marker" if block else "it has no end marker")
         if not any(block):
+            _end(stream)
             return
         info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         if info.size < 0:
@@ -224,6 +226,15 @@ def _tar(stream: _Reader) -> Iterator[Member]:
         while span.read(CHUNK):
             pass
         _exactly(stream, -size % _BLOCK)
+
+
+def _end(stream: _Reader) -> None:
+    """Read on behind the end marker: the checksum of a packed tar is checked at its very end."""
+    left = _PADDING
+    while data := stream.read(CHUNK):
+        left -= len(data)
+        if left < 0:
+            raise InputError("it goes on behind its end marker")
 
 
 def _small(stream: _Reader, info: tarfile.TarInfo) -> bytes:

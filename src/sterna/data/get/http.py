@@ -213,6 +213,7 @@ class _Download:
                 "changed at its publisher, or this is a page in its place"
             )
         if total is not None and total > self.net.most:
+            forget(self.part)
             most = disk.human(self.net.most)
             raise InputError(f"{self.url}: offers {disk.human(total)}, more than {most}")
         size = (total or known or 0) - have

@@ -46,8 +46,8 @@ def check(source: Source, found: Mapping[str, tuple[int, str]]) -> None:
         size, digest = found[remote.path]
         if remote.sha256 not in (None, digest):
             raise InputError(
-                f"{source.name}: {remote.path}: expected SHA-256 {remote.sha256} "
-                f"({remote.size:,} bytes), found {digest} ({size:,} bytes)"
+                f"{source.name}: {remote.path}: expected SHA-256 {remote.sha256}, "
+                f"found {digest} ({size:,} bytes)"
             )
     for tree in source.trees:
         _check_tree(source, tree, found)
