@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from sterna.data.get.names import told
 from sterna.errors import InputError
 
 CHUNK = 1 << 18
@@ -82,8 +83,7 @@ def members(archive: Path) -> Iterator[Iterator[Member]]:
     except InputError:
         raise
     except BROKEN as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"it is damaged or no archive ({reason})") from error
+        raise InputError(f"it is damaged or no archive ({told(error)})") from error
 
 
 def is_archive(file: Path) -> bool:

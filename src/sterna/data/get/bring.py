@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from sterna.data.get import disk
 from sterna.data.get.archives import CHUNK, is_archive
-from sterna.data.get.names import Names, safe_parts
+from sterna.data.get.names import Names, safe_parts, told
 from sterna.data.get.unpack import Limits, unpack
 from sterna.data.remote import Remote, Source
 from sterna.errors import InputError
@@ -24,8 +24,6 @@ def bring(source: Source, offered: Path, new: Path, scratch: Path, limits: Limit
     `scratch` holds what an archive of single files unpacks to meanwhile. Returns what was taken,
     for the receipt. `InputError` where something is missing or stands there twice.
     """
-    if not offered.exists():
-        raise InputError(f"{offered}: no such file or folder; check --from")
     used: dict[Path, None] = {}
     packed = [remote for remote in source.remotes if remote.inside is not None]
     plain = [remote for remote in source.remotes if remote.inside is None]
@@ -148,6 +146,6 @@ def copy(file: Path, target: Path, size: int | None) -> None:
                     raise InputError(f"{file}: unpacks to more than {disk.human(most)}: a bomb")
                 disk.write(out, data)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be unpacked ({error})") from error
+        raise InputError(f"{file}: cannot be unpacked ({told(error)})") from error
     except OSError as error:
         raise disk.failed(error, target) from error

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from email.message import Message
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from sterna import __version__
 from sterna.data.get import disk
+from sterna.data.get.names import told
 from sterna.errors import InputError
 from sterna.files import sha256, write_json
 
@@ -36,6 +38,8 @@ _MOVED = (301, 302, 303, 307, 308)
 _MOST_HOPS = 10
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)$")
+_ETAG = re.compile(r'(W/)?"[!#-~]{0,500}"')
+_DATE = re.compile(r"[ -~]{1,100}")
 _PAGE = (b"<!doctype html", b"<html", b"<?xml")
 
 
@@ -189,8 +193,8 @@ class _Download:
         headers = answer.headers
         said = _Note(
             url=self.url,
-            etag=(headers.get("ETag") or "").strip()[:500],
-            modified=(headers.get("Last-Modified") or "").strip()[:100],
+            etag=_plain(headers, "ETag", _ETAG),
+            modified=_plain(headers, "Last-Modified", _DATE),
         )
         _check_encoding(headers, self.url, self.wanted)
         if answer.status == 206:
@@ -269,6 +273,7 @@ def _next(url: str, target: str) -> str:
         raise InputError(f"{url}: redirected elsewhere: {error}") from None
 
 
+@cache
 def _opener() -> urllib.request.OpenerDirector:
     """An opener that knows http and https and nothing else (build_opener also opens file:)."""
     opener = urllib.request.OpenerDirector()
@@ -334,6 +339,12 @@ def _check_page(data: bytes, headers: Message, url: str, part: Path) -> None:
         )
 
 
+def _plain(headers: Message, name: str, shape: re.Pattern[str]) -> str:
+    """Return a header that will be sent back, "" unless it is of the shape it should be."""
+    text = (headers.get(name) or "").strip()
+    return text if shape.fullmatch(text) else ""
+
+
 def _length(headers: Message) -> int | None:
     text = (headers.get("Content-Length") or "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
@@ -371,8 +382,7 @@ def _failed(error: Exception, url: str) -> Exception:
         )
     if isinstance(reason, http.client.InvalidURL):
         return InputError(f"{url}: not an address that can be asked for")
-    said = " ".join(str(reason).split())[:200] or type(reason).__name__
-    return _CutError(said)
+    return _CutError(told(reason))
 
 
 def _size(part: Path) -> int:

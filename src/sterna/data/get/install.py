@@ -83,6 +83,8 @@ def get(name: str, source: Source, root: Path, wish: Wish) -> Outcome:
 
 def reachable(name: str, source: Source, wish: Wish) -> None:
     """`InputError` that says what to do if a data set can neither be fetched nor is offered."""
+    if wish.offered is not None and not wish.offered.exists():
+        raise InputError(f"{wish.offered}: no such file or folder; check --from")
     offered = wish.offered is not None or name in wish.urls
     have = all(addresses(name, source, remote, wish) for remote in source.remotes)
     if not source.remotes or not (offered or have):
@@ -182,7 +184,7 @@ def _fill(name: str, source: Source, new: Path, work: Path, wish: Wish) -> list[
             continue
         target.mkdir(parents=True, exist_ok=True)
         try:
-            unpack(part, target, inside=remote.inside, limits=wish.limits)
+            unpack(part, target, inside=remote.inside, limits=wish.limits, name=remote.name)
         except disk.NoRoomError:
             raise
         except InputError:

@@ -25,9 +25,14 @@ def safe_parts(name: str) -> tuple[str, ...]:
     if plain in ("", "."):
         return ()
     if reason := _reason(plain, parts):
-        shown = name[:80].encode("ascii", "backslashreplace").decode()
-        raise InputError(f"it holds {shown!r}: {reason}")
+        raise InputError(f"it holds {name[:80]!a}: {reason}")
     return parts
+
+
+def told(error: object) -> str:
+    """Return what an error says as one line of printable text, or its kind if it says nothing."""
+    line = " ".join(str(error).split())[:200] or type(error).__name__
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _reason(plain: str, parts: tuple[str, ...]) -> str:

@@ -31,7 +31,7 @@ def survey(folder: Path) -> dict[str, tuple[int, str]]:
     found = {
         path.relative_to(folder).as_posix(): (path.stat().st_size, sha256(path))
         for path in folder.rglob("*")
-        if path.is_file() and path.name != RECEIPT
+        if path.is_file() and path != folder / RECEIPT
     }
     return dict(sorted(found.items()))
 

@@ -35,19 +35,26 @@ class Limits:
         return min(self.bytes, max(self.floor, self.ratio * packed))
 
 
-def unpack(archive: Path, folder: Path, *, inside: str = "", limits: Limits | None = None) -> int:
+def unpack(
+    archive: Path,
+    folder: Path,
+    *,
+    inside: str = "",
+    limits: Limits | None = None,
+    name: str | None = None,
+) -> int:
     """Unpack into the empty `folder`; return the number of files.
 
     With `inside` (``a/b``) only what lies in a folder of that name, anywhere in the archive, is
-    taken, from there on. Raises `InputError`, naming the archive, for one that is damaged, holds
-    anything but plain files and folders, has a name that is not plainly below it or that stands
-    for two files, is a bomb, or holds nothing in `inside`. What was written until then stays.
+    taken, from there on. `InputError`, which names the archive (as `name`), for one that is
+    damaged, holds anything but plain files and folders, has a name that is not plainly below it or
+    that stands for two files, is a bomb, or holds nothing in `inside`; what was written stays.
     """
-    limits = limits or Limits()
+    limits, name = limits or Limits(), name or archive.name
     try:
         most = limits.most(archive.stat().st_size)
         size = _survey(archive, inside, limits, most)
-        disk.need(folder, size, f"unpacking {archive.name}")
+        disk.need(folder, size, f"unpacking {name}")
         with members(archive) as entries:
             count = _write(_taken(entries, inside), folder, most)
         if not count:
@@ -55,7 +62,7 @@ def unpack(archive: Path, folder: Path, *, inside: str = "", limits: Limits | No
     except disk.NoRoomError:
         raise
     except InputError as error:
-        raise InputError(f"{archive.name}: not unpacked: {error}") from error
+        raise InputError(f"{name}: not unpacked: {error}") from error
     return count
 
 
