@@ -73,7 +73,7 @@ class DataReport:
         good = [row for row in self.rows if row.status in ("ok", "differs")]
         present = {row.source for row in good if row.what != _BOXES}
         whole = all(row.status != "wrong" for row in self.rows)
-        return whole and "connectivity" in present and bool(present & set(PUBLISHED))
+        return whole and "graphs" in present and bool(present & set(PUBLISHED))
 
     @property
     def missing(self) -> list[str]:
@@ -129,7 +129,7 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
     layout = Layout(root)
     report = DataReport(root=str(layout.root))
     graphs: dict[str, NavGraph] = {}
-    _try(report, "connectivity", "graphs", lambda: _check_graphs(layout, graphs))
+    _try(report, "graphs", "graphs", lambda: _check_graphs(layout, graphs))
     boxes: list[Boxes] = []
     _try(report, "reverie", _BOXES, lambda: _check_boxes(layout, graphs, boxes))
     for task, splits in PUBLISHED.items():
@@ -174,7 +174,7 @@ def _check_graphs(layout: Layout, graphs: dict[str, NavGraph]) -> Row:
         "edges": sum(len(graph.indices) for graph in graphs.values()) // 2,
     }
     published = {name: PUBLISHED_GRAPHS[name] for name in found}
-    return _row("connectivity", "graphs", found, published)
+    return _row("graphs", "graphs", found, published)
 
 
 def _check_boxes(layout: Layout, graphs: Mapping[str, NavGraph], read: list[Boxes]) -> Row:

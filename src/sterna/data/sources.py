@@ -82,6 +82,7 @@ SOURCES = {
         needed_for="everything on Matterport3D graphs: R2R, R4R, RxR, REVERIE, SOON, NDH",
         folder="mp3d/connectivity",
         remotes=_listed_under("mp3d/connectivity", _SIMULATOR + "connectivity/"),
+        checked_as="graphs",
     ),
     "r2r": Source(
         name="Room-to-Room (R2R)",

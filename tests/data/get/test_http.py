@@ -323,6 +323,7 @@ def test_a_part_with_a_note_that_does_not_fit_is_begun_again(
         "http://",
         "http://a/\r\nX: y",
         "http://a b",
+        "http://me:pass@a/",
     ],
 )
 def test_only_the_web_is_asked(tmp_path: Path, net: Net, url: str) -> None:

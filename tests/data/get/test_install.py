@@ -195,6 +195,12 @@ def test_the_next_address_is_tried_where_the_first_fails(
     one = source(remotes=(Remote(path="val.json", urls=urls),), trees=())
     get("toy", one, root, wish)
     assert files(root / "sets" / "toy") == {"val.json": VAL}
+    server.offers["/t/val.json"] = Offer(VAL * 50, cut=[10, 0])
+    with pytest.raises(InputError, match="cut at 10 of 100"):
+        get("toy", one, root / "slow", wish)
+    server.asked.clear()
+    get("toy", one, root / "slow", wish)  # goes on where it was begun, not at the first address
+    assert server.asked[0][:2] == ("/t/val.json", "bytes=10-")
     server.offers.clear()
     with pytest.raises(InputError, match=r"/gone: .*404.*; and then .*/t/val.json: .*404"):
         get("toy", one, root / "other", wish)
@@ -285,7 +291,9 @@ def test_data_behind_a_form_says_what_to_do(tmp_path: Path, root: Path, wish: Wi
         get("toy", source(remotes=(), trees=(), by_hand="sign it"), root, Wish(offered=tmp_path))
     (tmp_path / "came.zip").write_bytes(zipped({"x/train.json": TRAIN}))
     get("toy", form, root, Wish(offered=tmp_path / "came.zip"))
-    assert files(root / "sets" / "toy") == {"x/train.json": TRAIN}
+    assert files(root / "sets" / "toy") == {"train.json": TRAIN}
+    with pytest.raises(InputError, match="cannot be fetched by a command: fill in"):
+        get("toy", form, root, Wish(again=True, offered=tmp_path / "came.zip"))
     (tmp_path / "came.zip").write_bytes(zipped({"x/train.txt": TRAIN}))
     with pytest.raises(InputError, match=r"expected a file like \*.json, found none"):
         get("toy", form, root / "b", Wish(offered=tmp_path / "came.zip"))
@@ -297,6 +305,10 @@ def test_what_others_put_there_is_left_as_it_is(server: Server, root: Path, wish
     (place / "train.json").write_bytes(TRAIN)
     kept = get("toy", source(server.url), root, wish)
     assert kept.status == "kept" and kept.ok and "1 of 1 files as published" in kept.says
+    (place / "train.json").rename(place / "train.json.gz")
+    (place / "train.json.gz").write_bytes(gzip.compress(TRAIN))
+    assert "1 of 1 files" in get("toy", source(server.url), root, wish).says
+    (place / "train.json.gz").unlink()
     (place / "train.json").write_bytes(b"mine")
     other = get("toy", source(server.url), root, wish)
     assert other.status == "changed" and "train.json is not as published" in other.says
@@ -330,6 +342,8 @@ def test_a_second_fetch_is_compared_with_the_first(server: Server, root: Path, w
     get("toy", source(server.url), root, wish)
     again = Wish(again=True, net=wish.net)
     assert get("toy", source(server.url), root, again).status == "same"
+    get("toy", source(server.url), root / "mine", Wish(offered=root / "sets" / "toy"))
+    assert get("toy", source(server.url), root / "mine", again).status == "changed"
     server.offers["/t/val.json"] = Offer(b"[2]")
     other = get("toy", source(server.url), root, again)
     assert other.status == "changed" and "other bytes" in other.says

@@ -89,18 +89,25 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("kind", GOOD)
 def test_good_archives_come_out_as_they_are(tmp_path: Path, kind: str) -> None:
-    assert out_of(tmp_path, GOOD[kind]()) == FILES
+    """But for a folder that holds everything."""
+    expected = {path.removeprefix("top/"): content for path, content in FILES.items()}
+    assert out_of(tmp_path, GOOD[kind]()) == expected
+
+
+def test_a_folder_that_holds_everything_may_hold_its_own_name(tmp_path: Path) -> None:
+    assert out_of(tmp_path, zipped({"top/top/top": b"1"})) == {"top": b"1"}
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_long_names_are_understood(tmp_path: Path, form: int) -> None:
     name = "/".join(["d" * 60] * 5)
-    assert out_of(tmp_path, tarred({name: b"1"}, form)) == {name: b"1"}
+    assert out_of(tmp_path, tarred({name: b"1", "a": b"2"}, form))[name] == b"1"
 
 
 def test_only_a_folder_of_it_is_taken_if_one_is_wanted(tmp_path: Path) -> None:
     files = {"repo-1/data/BBox/a.json": b"a", "repo-1/data/BBox/s/b.json": b"b", "repo-1/x": b"x"}
     files |= {"__MACOSX/data/BBox/._a.json": b"no", "repo-1/data/BBox/.DS_Store": b"no"}
+    files["repo-1/data/BBox/sterna-receipt.json"] = b"another's"
     assert out_of(tmp_path, zipped(files), inside="data/BBox") == {"a.json": b"a", "s/b.json": b"b"}
     with pytest.raises(InputError, match="it holds nothing in 'data/Box'"):
         unpack(tmp_path / "in" / "archive", tmp_path / "out", inside="data/Box")

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 from sterna.data.get import disk
 from sterna.data.get.archives import CHUNK, is_archive
 from sterna.data.get.names import Names, safe_parts, told
+from sterna.data.get.receipt import RECEIPT
 from sterna.data.get.unpack import Limits, unpack
 from sterna.data.remote import Remote, Source
 from sterna.errors import InputError
@@ -63,7 +64,7 @@ def _unpacked(remote: Remote, offered: Path, new: Path, limits: Limits) -> Path:
     except disk.NoRoomError:
         raise
     except InputError:
-        if "/" not in inside:
+        if "/" not in inside or any(new.iterdir()):
             raise
         unpack(archive, new, inside=inside.rsplit("/", 1)[-1], limits=limits)
     return archive
@@ -104,7 +105,7 @@ def _folder(inside: str, offered: Path) -> Path | None:
 def _copy_tree(folder: Path, new: Path) -> None:
     names = Names()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
+        if path.is_file() and path.name != RECEIPT and not path.name.startswith("."):
             parts = safe_parts(path.relative_to(folder).as_posix())
             names.add(parts, False)
             copy(path, new.joinpath(*parts), None)

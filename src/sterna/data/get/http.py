@@ -93,11 +93,11 @@ class _CutError(Exception):
 
 
 def check_url(url: str) -> str:
-    """Return an address that may be fetched; `InputError` for file:, ftp: and the like."""
+    """Return an address that may be fetched; `InputError` for file: and the like, or a password."""
     try:
         parts = urlsplit(url)
         allowed = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
+        allowed = allowed and parts.port != 0 and parts.username is None
     except ValueError:
         allowed = False
     if not allowed or re.search(r"[\x00-\x20\x7f]", url):
@@ -125,6 +125,12 @@ def download(url: str, part: Path, wanted: Wanted, net: Net) -> dict[str, Any]:
             f"{url}: {wrong}; it changed at its publisher or on its way here, nothing was installed"
         )
     return {"url": url, "bytes": _size(part), "sha256": sha256(part), "etag": note.etag}
+
+
+def begun(part: Path) -> str:
+    """Return the address that a partial file comes from, "" if there is none."""
+    note = _read_note(part) if _size(part) else None
+    return note.url if note else ""
 
 
 def forget(part: Path) -> None:
@@ -163,7 +169,8 @@ class _Download:
 
     def _attempt(self) -> _Note:
         """Connect once and take what comes; return the note when the file is complete."""
-        note = _read_note(self.part, self.url)
+        note = _read_note(self.part)
+        note = note if note and note.url == self.url else None
         have = _size(self.part) if note and (note.version or self.wanted.sha256) else 0
         self.continued |= have > 0
         expected = self.wanted.size or (note.total if note else None)
@@ -393,13 +400,13 @@ def _note_file(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _read_note(part: Path, url: str) -> _Note | None:
-    """Return the note beside a partial file if it is of this address, else None."""
+def _read_note(part: Path) -> _Note | None:
+    """Return the note beside a partial file, None if there is none that makes sense."""
     try:
         value = json.loads(_note_file(part).read_bytes())
         note = _Note(**value)
-        typed = isinstance(note.etag, str) and isinstance(note.modified, str)
+        typed = all(isinstance(text, str) for text in (note.url, note.etag, note.modified))
         counted = note.total is None or isinstance(note.total, int)
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    return note if typed and counted and note.url == url else None
+    return note if typed and counted else None

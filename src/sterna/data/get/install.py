@@ -7,6 +7,7 @@ rename at the end. A folder that is already at that place is read and never writ
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,11 @@ from tqdm import tqdm
 
 from sterna.data.get import disk, receipt
 from sterna.data.get.bring import bring
-from sterna.data.get.http import Net, Wanted, check_url, download, forget
+from sterna.data.get.http import Net, Wanted, begun, check_url, download, forget
 from sterna.data.get.unpack import Limits, unpack
 from sterna.data.remote import Remote, Source
 from sterna.errors import InputError
-from sterna.files import sha256
+from sterna.files import read_bytes, sha256
 
 WORK = ".sterna-get"
 
@@ -69,10 +70,10 @@ def get(name: str, source: Source, root: Path, wish: Wish) -> Outcome:
     before, and the same command continues.
     """
     place = root / source.folder
-    if os.path.lexists(place) and not wish.again:
-        return _there(name, source, place)
-    reachable(name, source, wish)
     try:
+        if os.path.lexists(place) and not wish.again:
+            return _there(name, source, place)
+        reachable(name, source, wish)
         with _workplace(root, name) as work:
             if os.path.lexists(place):
                 return _compare(name, source, place, work, wish)
@@ -85,7 +86,7 @@ def reachable(name: str, source: Source, wish: Wish) -> None:
     """`InputError` that says what to do if a data set can neither be fetched nor is offered."""
     if wish.offered is not None and not wish.offered.exists():
         raise InputError(f"{wish.offered}: no such file or folder; check --from")
-    offered = wish.offered is not None or name in wish.urls
+    offered = not wish.again and (wish.offered is not None or name in wish.urls)
     have = all(addresses(name, source, remote, wish) for remote in source.remotes)
     if not source.remotes or not (offered or have):
         raise InputError(f"{name}: cannot be fetched by a command: {source.by_hand}")
@@ -145,12 +146,21 @@ def _there(name: str, source: Source, place: Path) -> Outcome:
 def _known(source: Source, place: Path) -> tuple[str, str]:
     """Compare what somebody else put there with the published checksums."""
     known = [r for r in source.remotes if r.inside is None and r.sha256 is not None]
-    present = [remote for remote in known if (place / remote.path).is_file()]
-    other = [r for r in present if sha256(place / r.path) != r.sha256]
+    digests = {remote.path: _digest(place / remote.path) for remote in known}
+    present = [remote for remote in known if digests[remote.path]]
+    other = [remote for remote in present if digests[remote.path] != remote.sha256]
     if other:
         return "changed", f"{other[0].path} is not as published; left as it is"
     compared = f"{len(present)} of {len(known)} files as published" if known else "not compared"
     return "kept", f"not from this command, left as it is ({compared})"
+
+
+def _digest(file: Path) -> str:
+    """SHA-256 of a file, or of what is in its ``.gz``; "" where there is neither."""
+    packed = file.with_name(file.name + ".gz")
+    if not file.is_file() and not packed.is_file():
+        return ""
+    return hashlib.sha256(read_bytes(packed)).hexdigest() if not file.is_file() else sha256(file)
 
 
 def _compare(name: str, source: Source, place: Path, work: Path, wish: Wish) -> Outcome:
@@ -158,10 +168,14 @@ def _compare(name: str, source: Source, place: Path, work: Path, wish: Wish) -> 
     kept = receipt.read(place) if place.is_dir() else None
     if kept is None:
         raise InputError(f"{place}: has no receipt to compare with; --again is for installed data")
-    before = [one.get("sha256") for one in kept.fetched]
     now = [one["sha256"] for one in _fetch(name, source, work, wish)]
+    archives = [one.get("sha256") for one in kept.fetched]
+    same = [
+        digest in archives if remote.inside is not None else kept.files[remote.path][1] == digest
+        for remote, digest in zip(source.remotes, now, strict=True)
+    ]
     _forget_all(work)
-    if before == now:
+    if all(same):
         status, says = "same", "its publisher offers the same bytes"
     else:
         status = "changed"
@@ -210,14 +224,20 @@ def _whole(name: str, source: Source, new: Path, work: Path, wish: Wish) -> list
     """Fetch one archive that holds all of a data set of several files."""
     part = work / "whole.part"
     fetched = _one((check_url(wish.urls[name]),), part, Wanted(name=name), wish.net)
-    bring(source, part, new, work / "scratch", wish.limits)
+    try:
+        bring(source, part, new, work / "scratch", wish.limits)
+    except disk.NoRoomError:
+        raise
+    except InputError:
+        forget(part)
+        raise
     return [fetched]
 
 
 def _one(urls: tuple[str, ...], part: Path, wanted: Wanted, net: Net) -> dict[str, Any]:
-    """Fetch from the first address that has it."""
+    """Fetch from the first address that has it, beginning with one that was begun with."""
     refused = []
-    for url in urls:
+    for url in sorted(urls, key=lambda url: url != begun(part)):
         try:
             return download(url, part, wanted, net)
         except disk.NoRoomError:

@@ -38,6 +38,8 @@ def survey(folder: Path) -> dict[str, tuple[int, str]]:
 
 def check(source: Source, found: Mapping[str, tuple[int, str]]) -> None:
     """`InputError` unless the files are those of the data set, as far as that is known."""
+    if not found:
+        raise InputError(f"{source.name}: holds no file")
     for remote in source.remotes:
         if remote.inside is not None:
             continue

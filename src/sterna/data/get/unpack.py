@@ -14,9 +14,10 @@ from typing import BinaryIO
 from sterna.data.get import disk
 from sterna.data.get.archives import CHUNK, Member, members
 from sterna.data.get.names import Names, safe_parts
+from sterna.data.get.receipt import RECEIPT
 from sterna.errors import InputError
 
-_RUBBISH = ("__MACOSX", ".DS_Store")
+_RUBBISH = ("__MACOSX", ".DS_Store", RECEIPT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +47,10 @@ def unpack(
     """Unpack into the empty `folder`; return the number of files.
 
     With `inside` (``a/b``) only what lies in a folder of that name, anywhere in the archive, is
-    taken, from there on. `InputError`, which names the archive (as `name`), for one that is
-    damaged, holds anything but plain files and folders, has a name that is not plainly below it or
-    that stands for two files, is a bomb, or holds nothing in `inside`; what was written stays.
+    taken, from there on; else all of it, without a folder that holds everything. `InputError`,
+    which names the archive (as `name`), for one that is damaged, holds anything but plain files
+    and folders, has a name that is not plainly below it or that stands for two files, is a bomb,
+    or holds nothing in `inside`; what was written stays.
     """
     limits, name = limits or Limits(), name or archive.name
     try:
@@ -57,6 +59,8 @@ def unpack(
         disk.need(folder, size, f"unpacking {name}")
         with members(archive) as entries:
             count = _write(_taken(entries, inside), folder, most)
+        if not inside:
+            _hoist(folder)
         if not count:
             raise InputError(f"it holds nothing in {inside!r}" if inside else "it holds no file")
     except disk.NoRoomError:
@@ -106,6 +110,15 @@ def _write(entries: Iterator[tuple[tuple[str, ...], Member]], folder: Path, most
             if size != member.size:
                 raise InputError(f"{parts[-1]!r} has {size:,} bytes, {member.size:,} were declared")
     return count
+
+
+def _hoist(folder: Path) -> None:
+    """Take everything out of a single folder that holds it all, as archives often have one."""
+    while len(held := list(folder.iterdir())) == 1 and held[0].is_dir():
+        outer = held[0].rename(folder / ".outer")  # what is in it may have its name
+        for path in outer.iterdir():
+            path.rename(folder / path.name)
+        outer.rmdir()
 
 
 def _create(target: Path) -> BinaryIO:
