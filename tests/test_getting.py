@@ -70,10 +70,10 @@ def test_from_a_mirror(capsys: Capture, home: Path, mirror: Server) -> None:
         *("train.json", "val_seen.json", "val_unseen.json", "sterna-receipt.json")
     }
     again = get(capsys, "cvdn", "--accept", "--mirror", mirror.url, "--again")
-    assert again.code == 0 and "cvdn: same" in again.err and "next: sterna data check" in again.out
+    assert again.code == 0 and "cvdn: same" in again.out and "next: sterna data check" in again.out
     (home / "data" / "cvdn" / "train.json").write_bytes(b"[1]")
     spoilt = get(capsys, "cvdn", "--accept")
-    assert spoilt.code == 1 and "train.json is not the file that was installed" in spoilt.err
+    assert spoilt.code == 1 and "train.json is not the file that was installed" in spoilt.out
 
 
 def test_one_address_at_a_time(capsys: Capture, mirror: Server) -> None:

@@ -88,7 +88,8 @@ def _fetch(chosen: Mapping[str, Source], root: Path, wish: Wish, as_json: bool) 
     for name, source in chosen.items():
         outcomes.append(install(name, source, root, wish))
         done = outcomes[-1]
-        print(f"{name}: {done.status}: {done.says} ({done.folder})", file=sys.stderr)
+        line = f"{name}: {done.status}: {done.says} ({done.folder})"
+        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
     text = f"next: sterna data check {root}"
     say(text, {"root": str(root), "data": [asdict(one) for one in outcomes]}, as_json)
     return 0 if all(one.ok for one in outcomes) else 1

@@ -68,8 +68,9 @@ def _listing(base: Path) -> dict[str, bytes | None]:
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with something in it that must stay as it is, beside the data folder to be."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # thousands of them take minutes
     folder = tmp_path / "base"
     folder.mkdir()
     (folder / "guard").write_bytes(b"stay")

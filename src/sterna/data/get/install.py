@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +103,7 @@ def _install(name: str, source: Source, place: Path, work: Path, wish: Wish) -> 
     _move(new, place)
     _forget_all(work)
     size = sum(size for size, _ in found.values())
-    says = f"{len(found):,} files, {disk.human(size)}"
+    says = f"{_count(found)}, {disk.human(size)}"
     return Outcome(
         data=name, folder=str(place), status="installed", says=says, files=len(found), bytes=size
     )
@@ -139,8 +139,12 @@ def _there(name: str, source: Source, place: Path) -> Outcome:
         says += f" (nor are {len(bad) - 1} others)" if len(bad) > 1 else ""
         says += "; move the folder away to install it anew"
     else:
-        status, says = "there", f"{len(kept.files):,} files, as installed"
+        status, says = "there", f"{_count(kept.files)}, as installed"
     return Outcome(data=name, folder=str(place), status=status, says=says)
+
+
+def _count(files: Collection[str]) -> str:
+    return f"{len(files):,} file{'' if len(files) == 1 else 's'}"
 
 
 def _known(source: Source, place: Path) -> tuple[str, str]:
