@@ -90,7 +90,9 @@ class DataReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values (for ``--json``)."""
-        offers = {name: asdict(SOURCES[name]) for name in self.missing}
+        told = ("name", "where", "size", "terms")
+        missing = {name: SOURCES[name] for name in self.missing}
+        offers = {n: {key: getattr(source, key) for key in told} for n, source in missing.items()}
         rows = [asdict(row) for row in self.rows]
         return {"root": self.root, "ok": self.ok, "rows": rows, "missing": offers}
 

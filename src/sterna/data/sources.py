@@ -259,7 +259,7 @@ SOURCES = {
         where="https://github.com/cshizhe/VLN-DUET (README links the Dropbox folder)",
         size="not known",
         terms="no licence in the repository; " + _MP3D,
-        needed_for="recipes duet-reverie, minivln-reverie-autovln",
+        needed_for="recipe duet-reverie",
         folder="features/objects-reverie",
         remotes=(Remote(path="obj.avg.top3.min80_vit_base_patch16_224_imagenet.hdf5"),),
         by_hand=_bring(
@@ -277,6 +277,23 @@ SOURCES = {
         folder="features/scalevln",
         remotes=(Remote(path="", urls=(_SCALEVLN + "features.zip",), inside="features"),),
         holds=("*.hdf5",),
+        checked_as="features",
+    ),
+    "features-autovln": Source(
+        name="View and object features of AutoVLN (timm ViT-B/16)",
+        where="https://github.com/cshizhe/HM3DAutoVLN (README links the Dropbox folder)",
+        size="not known",
+        terms="none stated in its README; " + _MP3D,
+        needed_for="recipe minivln-reverie-autovln",
+        folder="features/autovln",
+        remotes=(Remote(path="", inside=""),),
+        holds=("*",),
+        by_hand=_bring(
+            "the features of REVERIE as an archive",
+            "https://www.dropbox.com/sh/789nuoo93bpsk48/AAAVzZJrrSu7IpRyQtOGX2sca?dl=0",
+        ),
+        note="published as LMDB; the recipe reads view_timm_imagenet_vitb16 and "
+        "obj_gtmax_timm_imagenet_vitb16 as HDF5",
         checked_as="features",
     ),
     "augment-prevalent": Source(
@@ -301,7 +318,7 @@ SOURCES = {
         needed_for="ScaleVLN's augmented pre-training and fine-tuning on R2R",
         folder="augment/scalevln",
         remotes=(Remote(path="", urls=(_SCALEVLN + "r2r_preprocess_data.zip",), inside=""),),
-        holds=("**/annotations/*", "**/connectivity/*_connectivity.json"),
+        holds=("*annotations/*", "*connectivity/*_connectivity.json"),
     ),
     "augment-scalevln-reverie": Source(
         name="ScaleVLN: data for REVERIE",
@@ -311,7 +328,7 @@ SOURCES = {
         needed_for="ScaleVLN's training on REVERIE",
         folder="augment/scalevln-reverie",
         remotes=(Remote(path="", urls=(_SCALEVLN + "rvr_data.zip",), inside=""),),
-        holds=("**/*",),
+        holds=("*",),
     ),
     "augment-autovln": Source(
         name="HM3D-AutoVLN: generated data in 900 houses of HM3D",
@@ -321,7 +338,7 @@ SOURCES = {
         needed_for="AutoVLN's training on REVERIE and SOON",
         folder="augment/autovln",
         remotes=(Remote(path="", inside=""),),
-        holds=("**/*",),
+        holds=("*",),
         by_hand=_bring(
             "the folder as an archive",
             "https://www.dropbox.com/sh/6it95wkn20mnyou/AAABNp0scXpflBsq00JFg5QNa?dl=0",
