@@ -206,7 +206,19 @@ def navigator() -> NavigatorAct:
         probe=replace(base.probe, batch_size=32),
         probe_optimizer=base.probe_optimizer,
         loop=replace(base.loop, batch_size=32),
-        optimizer=base.optimizer,
+        # As it was fine-tuned, at half the rate: it begins where that ended.
+        optimizer=OptimizerConfig(
+            kind="muon",
+            learning_rate=1.5e-3,
+            warmup=20,
+            schedule="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.02,
+            clip_norm=1.0,
+        ),
+        router_rate=3.0,
+        head_rate=3.0,
+        average=0.99,
     )
 
 
