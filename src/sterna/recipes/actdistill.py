@@ -190,7 +190,16 @@ def toy_duet() -> DuetAct:
 
 def house_duet() -> DuetAct:
     """A DUET of houses made from seeds (`house-deep-teacher`)."""
-    return replace(_routed(deep_house_teacher(), 500, 1500, 3e-4), episodes=4000)
+    teacher = deep_house_teacher()
+    return replace(
+        _routed(teacher, 500, 1500, 3e-4),
+        episodes=4000,
+        # As it learnt, at half the rate: it begins where that ended.
+        optimizer=replace(teacher.optimizer, learning_rate=2e-3),
+        router_rate=3.0,
+        head_rate=3.0,
+        average=0.99,
+    )
 
 
 def text_duet() -> DuetAct:
