@@ -211,6 +211,8 @@ def navigator() -> NavigatorAct:
     """A vision-language navigator of `sterna sft`, on the walks that it was fine-tuned on."""
     base = _routed(toy_teacher(), 500, 2000, 2e-4)
     return NavigatorAct(
+        # Targets of every sample are written down; neighbouring steps are nearly the same.
+        walks=WalksConfig(stride=4),
         graph=replace(base.graph, width=64, size=64),
         probe=replace(base.probe, batch_size=32),
         probe_optimizer=base.probe_optimizer,
