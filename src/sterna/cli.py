@@ -126,6 +126,8 @@ def _calm_progress() -> None:
     """
     if not processes.is_main():
         os.environ["TQDM_DISABLE"] = "1"
+    if not processes.alone():  # torch tells at length which socket broke; we say it in one line
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # tqdm reads these when it is imported
         os.environ.setdefault("TQDM_DELAY", "30")

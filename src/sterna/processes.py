@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = timedelta(hours=12)
 """How long a process waits for another that is alive; one that has ended is noticed at once."""
+_LINGER = 1.0
+"""Seconds that the process which holds the store lets others ask."""
 _FIRST = "sterna-first-to-fail"
 _LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 """Words of errors that say that another process has gone."""
@@ -138,7 +141,7 @@ def everyones_bytes(content: bytes) -> list[bytes]:
 def is_first_to_fail() -> bool:
     """Return whether no other process has said yet why the run ends; asks but once.
 
-    Where nobody can be asked any more, it is.
+    Where nobody can be asked any more, it is. What is asked is the store by which processes meet.
     """
     if alone():
         return True
@@ -153,7 +156,10 @@ def is_first_to_fail() -> bool:
             timeout=timedelta(seconds=3),
         )
         turn = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        return int(store.add(f"{_FIRST}-{turn}", 1)) == 1
+        first = int(store.add(f"{_FIRST}-{turn}", 1)) == 1
+        if is_main() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            time.sleep(_LINGER)  # the store ends with this process, others may be about to ask
+        return first
     except (KeyError, ValueError, RuntimeError):
         return True
 

@@ -111,8 +111,8 @@ class Batches:
             )
         if size % parts:
             raise InputError(
-                f"batch size {size} does not divide among {parts} processes; give --loop.batch-size "
-                f"(and --loop.demonstrations) a multiple of {parts}"
+                f"batch size {size} does not divide among {parts} processes; give "
+                f"--loop.batch-size (and --loop.demonstrations) a multiple of {parts}"
             )
         self.episodes, self.size, self.seed, self.stream = episodes, size, seed, stream
         self.window, self.part, self.parts = window, part, parts
