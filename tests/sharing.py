@@ -9,15 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# As the command line sets it before torch is imported; here that is done once for all.
-os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+# As the command line sets them before torch and tqdm are imported; here that is done once for all.
+os.environ |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "TQDM_DELAY": "30", "TQDM_MININTERVAL": "30"}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["sterna.recipes.tables", "sterna.commands.scoring", "torch"])
 
@@ -43,18 +42,18 @@ class Harm:
     sign: int
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def share(
     count: int, folder: Path, *words: object, harm: Harm | None = None, seconds: float = 240.0
 ) -> list[Ending]:
-    """Run `sterna WORDS...` in `count` processes; what they say goes through `folder`."""
+    """Run `sterna WORDS...` in `count` processes; what they say goes through `folder`.
+
+    As a launcher does, this process keeps the store by which they meet.
+    """
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
     folder.mkdir(parents=True, exist_ok=True)
-    port, given = free_port(), [str(word) for word in words]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    port, given = store.port, [str(word) for word in words]
     children = [
         _FORKS.Process(target=_run, args=(given, number, count, port, folder, harm))
         for number in range(count)
@@ -96,6 +95,7 @@ def _run(
         "LOCAL_WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
         "TQDM_DISABLE": "1",

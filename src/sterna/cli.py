@@ -35,6 +35,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data check   say what a data folder holds, what is missing, where it is offered
   data make    make houses from seeds, with instructions, in the field's own files
   data encoder  train what looks at houses: pictures in, features that share a space with words out
+  data import  bring your own building: panoramas with poses become a data folder
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
@@ -72,6 +73,7 @@ COMMANDS = {
     "data check": "data:check",
     "data make": "houses:make",
     "data encoder": "houses:encoder",
+    "data import": "building:bring",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
     "ego make": "ego:make",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = timedelta(hours=12)
 """How long a process waits for another that is alive; one that has ended is noticed at once."""
-_LINGER = 1.0
-"""Seconds that the process which holds the store lets others ask."""
+_KNOCK, _ASK = 2.0, timedelta(seconds=3)
+"""How long a process that ends looks for the store, and for its answer."""
 _FIRST = "sterna-first-to-fail"
 _LOST = ("gloo", "Connection closed by peer", "Connection reset by peer")
 """Words of errors that say that another process has gone."""
@@ -141,26 +141,20 @@ def everyones_bytes(content: bytes) -> list[bytes]:
 def is_first_to_fail() -> bool:
     """Return whether no other process has said yet why the run ends; asks but once.
 
-    Where nobody can be asked any more, it is. What is asked is the store by which processes meet.
+    What is asked is the store by which processes meet, which the launcher keeps. Where there is
+    none (any more), nobody else is known to have spoken.
     """
     if alone():
         return True
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     try:
-        store = TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=False,
-            wait_for_workers=False,
-            timeout=timedelta(seconds=3),
-        )
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection(place, _KNOCK).close()  # the store itself would try for long
+        store = TCPStore(*place, is_master=False, wait_for_workers=False, timeout=_ASK)
         turn = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        first = int(store.add(f"{_FIRST}-{turn}", 1)) == 1
-        if is_main() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-            time.sleep(_LINGER)  # the store ends with this process, others may be about to ask
-        return first
-    except (KeyError, ValueError, RuntimeError):
+        return int(store.add(f"{_FIRST}-{turn}", 1)) == 1
+    except (KeyError, ValueError, OSError, RuntimeError):
         return True
 
 

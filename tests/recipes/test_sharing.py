@@ -182,7 +182,7 @@ def test_bad_input_is_told_once(toy_house: Path, toy_run: Path, tmp_path: Path) 
     refused = {
         "batch size 5 does not divide among 2 processes; give": (*base, "--loop.batch-size", 5),
         "score runs in one process; start it without": ("score", tmp_path / "file.json"),
-        "shares episodes among --workers": ("eval", toy_run, "--engine", "onnx"),
+        "engine onnx shares episodes among --workers": ("eval", toy_run, "--engine", "onnx"),
     }
     for told, words in refused.items():
         endings = share(2, tmp_path / "said", *words)

@@ -15,7 +15,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sterna.errors import InputError
 from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, Floats
@@ -55,7 +54,8 @@ def view_rays(
     across = np.array([math.cos(h), -math.sin(h), 0.0])
     upward = np.array([-math.sin(h) * math.sin(e), -math.cos(h) * math.sin(e), math.cos(e)])
     rays: Floats = forward + x[None, :, None] * across + y[:, None, None] * upward
-    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    unit: Floats = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    return unit
 
 
 def places_of(rays: Floats, shape: tuple[int, int], heading: float = 0.0) -> tuple[Floats, Floats]:
@@ -107,25 +107,29 @@ def views_of(
     check_panorama(panorama)
     if min(size) < 1 or not 0 < vfov < 180:
         raise InputError(f"views need pixels and an angle under 180, found {size} and {vfov}")
-    panorama = _as_fine(panorama, size[1], vfov)
+    picture = _as_fine(panorama, size[1], vfov)
     out = np.empty((len(headings), size[1], size[0], 3), np.uint8)
     for view, angles in enumerate(zip(headings, elevations, strict=True)):
         rays = view_rays(size, float(angles[0]), float(angles[1]), vfov)
-        values = look_up(panorama, *places_of(rays, panorama.shape[:2], heading))
+        values = look_up(picture, *places_of(rays, (len(picture), 2 * len(picture)), heading))
         out[view] = np.rint(values).astype(np.uint8)
     return out
 
 
-def _as_fine(panorama: Picture, height: int, vfov: float) -> Picture:
-    """Shrink a panorama to the pixels an angle that the middle of a view has, if it has more."""
+def _as_fine(panorama: Picture, height: int, vfov: float) -> NDArray[np.generic]:
+    """Take means over squares of pixels, as long as the middle of a view stays as fine as it is.
+
+    Squares fill the panorama exactly, so that every heading is treated alike.
+    """
     middle = height / (2 * math.tan(math.radians(vfov) / 2))  # pixels a radian
-    rows = max(64, round(middle * math.pi))
-    if rows * 2 > panorama.shape[0]:
-        rows = panorama.shape[0] // max(1, panorama.shape[0] // rows)
-    if rows >= panorama.shape[0]:
+    rows = panorama.shape[0]
+    most = max(1, int(rows / (middle * math.pi)))
+    side = next(size for size in range(most, 0, -1) if rows % size == 0)
+    if side == 1:
         return panorama
-    image = Image.fromarray(panorama).resize((2 * rows, rows), Image.Resampling.BOX)
-    return np.asarray(image)
+    squares = panorama.reshape(rows // side, side, 2 * rows // side, side, 3)
+    means: NDArray[np.float32] = squares.mean((1, 3), dtype=np.float32)
+    return means
 
 
 def from_faces(faces: Picture, height: int) -> Picture:
