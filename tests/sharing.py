@@ -6,6 +6,7 @@ costs next to nothing.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from sterna.files import read_json
 
 # As the command line sets them before torch and tqdm are imported; here that is done once for all.
 os.environ |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "TQDM_DELAY": "30", "TQDM_MININTERVAL": "30"}
@@ -130,3 +135,44 @@ def befall(harm: Harm) -> None:
         return whole(runner, iteration)
 
     Runner.step = step  # type: ignore[method-assign]
+
+
+# ---- the same training ----
+
+EVEN = (
+    *("--iterations", "5", "--loop.batch-size", "6", "--loop.log-every", "1"),
+    *("--loop.eval-every", "5", "--select.episodes", "5", "--model.hidden-size", "16"),
+    # Adam divides by the size of gradients: of those that are nothing but rounding, too.
+    *("--model.ffn-size", "16", "--optimizer.warmup", "0", "--optimizer.epsilon", "1e-3"),
+)
+"""A short training whose weights can be compared to 1e-5."""
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Return a training state, without how long it took."""
+    import torch
+
+    content: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
+    progress = json.loads(content["progress"])
+    del progress["seconds"]
+    return content | {"progress": progress}
+
+
+def same_training(one: Path, many: Path) -> None:
+    """Weights and losses to 1e-5, what was walked and chosen exactly; and something was learnt."""
+    import torch
+
+    a, b = state(one)["modules"]["task"], state(many)["modules"]["task"]
+    for name, weight in a.items():
+        torch.testing.assert_close(weight, b[name], atol=1e-5, rtol=1e-5, msg=name)
+    logs = [
+        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        for folder in (one, many)
+    ]
+    assert len(logs[0]) == len(logs[1]) >= 6
+    for alone, shared in zip(*logs, strict=True):
+        assert alone.pop("kind") == shared.pop("kind")
+        assert alone == pytest.approx(shared, rel=1e-5, abs=1e-6)
+    losses = [line["loss"] for line in logs[0] if "loss" in line]
+    assert len(set(losses)) == len(losses)
+    assert read_json(many / "run.json")["processes"] > 1 and (many / "best").is_dir()

@@ -9,13 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from cli_tools import TINY_RUN, sterna
-from sharing import Ending, Harm, all_well, share
+from sharing import EVEN, Ending, Harm, all_well, same_training, share, state
 from sterna.files import read_json
 from sterna.recipes.launch import launch_file
 
@@ -51,12 +50,6 @@ def test_a_split_is_scored_as_by_one(
 
 # ---- training: two processes are one with accumulation ----
 
-EVEN = (
-    *("--iterations", "5", "--loop.batch-size", "6", "--loop.log-every", "1"),
-    *("--loop.eval-every", "5", "--select.episodes", "5", "--model.hidden-size", "16"),
-    # Adam divides by the size of gradients: of those that are nothing but rounding, too.
-    *("--model.ffn-size", "16", "--optimizer.warmup", "0", "--optimizer.epsilon", "1e-3"),
-)
 IMITATE = (
     *("--loop.demonstrations", "4", "--loop.warm-start", "1", "--loop.replay", "1"),
     *("--loop.ahead", "2", "--model.heads", "2"),
@@ -65,31 +58,6 @@ TAUGHT = (
     *("--distill.normalise", "--distill.lessons", "2", "--distill.lesson-size", "4"),
     *("--distill.fit-maps", "--distill.temperature", "2"),
 )
-
-
-def state(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(folder / "state.pt", weights_only=True)
-    progress = json.loads(content["progress"])
-    del progress["seconds"]
-    return content | {"progress": progress}
-
-
-def same_training(one: Path, many: Path) -> None:
-    """Weights and losses to 1e-5, what was walked and chosen exactly; and something was learnt."""
-    a, b = state(one)["modules"]["task"], state(many)["modules"]["task"]
-    for name, weight in a.items():
-        torch.testing.assert_close(weight, b[name], atol=1e-5, rtol=1e-5, msg=name)
-    logs = [
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        for folder in (one, many)
-    ]
-    assert len(logs[0]) == len(logs[1]) >= 6
-    for alone, shared in zip(*logs, strict=True):
-        assert alone.pop("kind") == shared.pop("kind")
-        assert alone == pytest.approx(shared, rel=1e-5, abs=1e-6)
-    losses = [line["loss"] for line in logs[0] if "loss" in line]
-    assert len(set(losses)) == len(losses)
-    assert read_json(many / "run.json")["processes"] > 1 and (many / "best").is_dir()
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -103,11 +71,17 @@ def test_imitation(capsys: Capture, toy_house: Path, tmp_path: Path, count: int)
     same_training(tmp_path / "one", tmp_path / "many")
 
 
-def test_distillation(capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path) -> None:
-    """Stage 2 with every term, relative to the teacher's, with first lessons and fitted maps."""
+@pytest.mark.parametrize("terms", [TAUGHT, ("--distill.no-text",)], ids=["all", "some"])
+def test_distillation(
+    capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path, terms: tuple[str, ...]
+) -> None:
+    """Stage 2: with every term, relative to the teacher's, first lessons and fitted maps; or not.
+
+    A term that is off leaves weights without a gradient.
+    """
     words = ("distil", "toy-student", "--teacher", toy_run, "--data", toy_house, *EVEN, *IMITATE)
-    assert sterna(capsys, *words, *TAUGHT, "--out", tmp_path / "one").code == 0
-    all_well(share(2, tmp_path / "said", *words, *TAUGHT, "--out", tmp_path / "many"))
+    assert sterna(capsys, *words, *terms, "--out", tmp_path / "one").code == 0
+    all_well(share(2, tmp_path / "said", *words, *terms, "--out", tmp_path / "many"))
     same_training(tmp_path / "one", tmp_path / "many")
 
 

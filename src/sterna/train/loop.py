@@ -14,7 +14,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType  # type: ignore[import-untyped]
+from accelerate import (  # type: ignore[import-untyped]
+    Accelerator,
+    DistributedDataParallelKwargs,
+    DistributedType,
+)
 from torch import nn
 from tqdm import tqdm
 
@@ -404,7 +408,9 @@ class Trainer(Runner):
         **more: Any,
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
-        super().__init__(task, episodes, folder, loop, optimizer, **more)
+        # Terms that are off, or objects that a process met none of, leave weights without gradient.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        super().__init__(task, episodes, folder, loop, optimizer, handlers=[unused], **more)
         self.task = task
         self.tried = self._batches(episodes, loop.batch_size, 1)
         few = loop.demonstrations or loop.batch_size
