@@ -30,7 +30,9 @@ def _commands() -> list[tuple[str, list[str]]]:
                 words = shlex.split(line.removeprefix("$ "), comments=True)
                 while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
                     words = words[1:]
-                if words and Path(words[0]).name == "sterna":
+                if words[:2] == ["accelerate", "launch"] and "sterna.cli" in words:
+                    words = words[words.index("sterna.cli") :]
+                if words and Path(words[0]).name in ("sterna", "sterna.cli"):
                     found.append((page.name, words[1:]))
     return found
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from sterna import __version__
+from sterna import __version__, processes
 from sterna.errors import InputError
 
 USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches each)
@@ -36,6 +36,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data check   say what a data folder holds, what is missing, where it is offered
   data make    make houses from seeds, with instructions, in the field's own files
   data encoder  train what looks at houses: pictures in, features that share a space with words out
+  data import  bring your own building: panoramas with poses become a data folder
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
@@ -74,6 +75,7 @@ COMMANDS = {
     "data check": "data:check",
     "data make": "houses:make",
     "data encoder": "houses:encoder",
+    "data import": "building:bring",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
     "ego make": "ego:make",
@@ -105,8 +107,31 @@ _UNUSABLE_PATH = (FileExistsError, IsADirectoryError, NotADirectoryError, Permis
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
+_SHARED = (
+    *("pretrain", "train", "distil", "distill", "sft", "grpo", "eval", "metaworld train"),
+    *("actdistill probe", "actdistill distill"),
+)
+"""Commands that several processes may share (docs/scale.md)."""
+
+
+def _check_shared(name: str) -> None:
+    """Refuse to do the same work several times."""
+    if not processes.alone() and name not in _SHARED:
+        raise InputError(
+            f"{name} runs in one process; start it without accelerate launch (those that several "
+            f"processes share: {', '.join(_SHARED)})"
+        )
+
+
 def _calm_progress() -> None:
-    """Where standard error is no terminal (a log), let progress bars speak twice a minute."""
+    """Where standard error is no terminal (a log), let progress bars speak twice a minute.
+
+    Of several processes that share a run, those of the main one alone.
+    """
+    if not processes.is_main():
+        os.environ["TQDM_DISABLE"] = "1"
+    if not processes.alone():  # torch tells at length which socket broke; we say it in one line
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")  # tqdm reads these when it is imported
         os.environ.setdefault("TQDM_DELAY", "30")
@@ -127,26 +152,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     _calm_progress()
     try:
+        _check_shared(" ".join(given[: len(given) - len(rest)]))
         return command(rest)
     except BrokenPipeError:  # whoever read our output left (`sterna ... | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (InputError, *_UNUSABLE_PATH) as error:
-        print(f"sterna: {error}", file=sys.stderr)
+        _complain(str(error))
         return 2
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"sterna: {where}cannot write ({error.strerror}); free some space or give another "
-            "--out; the same command continues",
-            file=sys.stderr,
+        _complain(
+            f"{where}cannot write ({error.strerror}); free some space or give another --out; the "
+            "same command continues"
         )
         return 2
     except KeyboardInterrupt:
-        print("sterna: stopped; the same command continues", file=sys.stderr)
+        _complain("stopped; the same command continues")
         return 130
+    except RuntimeError as error:
+        if not processes.is_lost(error):
+            raise
+        _complain("another process of this run has ended; the same command continues")
+        return 1
+
+
+def _complain(text: str) -> None:
+    """Print why a command ends; of processes that end together the first one does."""
+    if processes.is_first_to_fail():
+        print(f"sterna: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pytest
 import scenes
 from cli_tools import sterna
 from serving_sim import served, url_of
+from sharing import all_well, share
 from sterna.data.actions import read_actions
 from sterna.data.episodes import Episode
 from sterna.data.tracks import TrackFile, read_tracks, track_line
@@ -243,6 +244,23 @@ def test_stopped_runs_go_on_and_shares_join(folder, tmp_path) -> None:
     assert joined.cost["episodes_walked"] == 0
     with pytest.raises(InputError, match="walked with seed 0, asked is 1"):
         run_eval_env(config(folder, seed=1), None, cut.parent, progress=False)
+
+
+@pytest.mark.parametrize(("count", "limit"), [(2, 5), (3, 5), (3, 2)])
+def test_processes_share_a_split(folder, tmp_path, capsys, count, limit) -> None:
+    """Each episode once, scores of one process, also behind shares that another run left."""
+    words = ("eval", "--env", "house", "--episodes", folder / "val.json.gz", "--agent", "random")
+    words = (*words, "--limit", limit, "--json", "--out")
+    alone = sterna(capsys, *words, tmp_path / "one").json
+    sterna(capsys, *words, tmp_path / "many", "--shard", "2/4")
+    said = json.loads(all_well(share(count, tmp_path / "said", *words, tmp_path / "many")))
+    assert said["scores"] == alone["scores"] and said["expected"] == alone["expected"] >= limit
+    results = [read_result(tmp_path / name / "result_val.json") for name in ("one", "many")]
+    assert results[0].per_episode == results[1].per_episode
+    assert 0 < results[1].cost["episodes_walked"] < results[0].cost["episodes_walked"]
+    assert len({p.name for p in (tmp_path / "many").glob("tracks*")}) == 1
+    files = [tmp_path / name / "submit_val.json" for name in ("one", "many")]
+    assert json.loads(files[0].read_text()) == json.loads(files[1].read_text())
 
 
 def test_tracks_are_scored_again_and_forged_ones_found(folder, tmp_path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import h5py
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from cli_tools import TINY_RUN, Said, killed_at, sterna, train_tiny
+from sharing import EVEN, all_well, same_training, share
 from sterna.data.boxes import read_boxes
 from sterna.data.objects import read_objects
 from sterna.data.reverie import read_reverie
@@ -51,6 +53,23 @@ def broken(world: Path, tmp_path: Path, *leave: str) -> Path:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             (out / name).symlink_to(file)
     return out
+
+
+def test_two_processes_are_one(capsys: Capture, world: Path, run: Path, tmp_path: Path) -> None:
+    """Goals drawn by episode, objects that one process may meet none of; who is chosen by both."""
+    words = ("train", f"{KIND}-teacher", "--data", world, *EVEN, "--model.heads", "2")
+    words = (*words, "--loop.demonstrations", "4", "--loop.warm-start", "1")
+    assert sterna(capsys, *words, "--out", tmp_path / "one").code == 0
+    all_well(share(2, tmp_path / "said", *words, "--out", tmp_path / "many"))
+    same_training(tmp_path / "one", tmp_path / "many")
+    words = ("eval", run, "--data", world, "--batch-size", 7, "--episodes", 20)
+    alone = sterna(capsys, *words, "--out", tmp_path / "one", "--json").json
+    said = json.loads(
+        all_well(share(3, tmp_path / "said", *words, "--out", tmp_path / "many", "--json"))
+    )
+    assert said["scores"] == alone["scores"] and "RGS" in said["scores"]
+    files = [tmp_path / name / "submit_val_unseen.json" for name in ("one", "many")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_the_same_seed_gives_the_same_world(world: Path, tmp_path: Path) -> None:

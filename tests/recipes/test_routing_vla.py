@@ -14,11 +14,12 @@ from sterna.actdistill.stack import everything, static
 from sterna.actdistill.vla_policy import RoutedVla, fingerprint
 from sterna.envs.metaworld import choose_gl
 from sterna.errors import InputError
+from sterna.metrics.manipulation import METAWORLD_10
 from sterna.models.vla import VlaConfig
 from sterna.models.vla_folder import from_pretrained
 from sterna.recipes.actdistill import metaworld
 from sterna.recipes.metaworld import train_policy, vla_s
-from sterna.recipes.routing_vla import VlaSubject
+from sterna.recipes.routing_vla import VlaSubject, shorter
 from sterna.train.loop import LoopConfig
 from toy_demos import CHUNK, SIZE, write_toy_demos
 
@@ -115,3 +116,10 @@ def test_a_score_of_a_policy(tmp_path: Path, root: Path, monkeypatch: pytest.Mon
     whole = subject.score(subject.stack, everything(subject.stack), "goals", None, 4)
     assert whole.counted["flops_per_decision"] > walked.counted["flops_per_decision"]
     assert whole.flops == 2 * walked.flops and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_limit_counts_the_episodes_of_all_tasks() -> None:
+    assert shorter(METAWORLD_10, None) is METAWORLD_10 is shorter(METAWORLD_10, 500)
+    assert shorter(METAWORLD_10, 200).episodes == 20
+    assert shorter(METAWORLD_10, 3).episodes == 1
+    assert shorter(METAWORLD_10, 200).hash != METAWORLD_10.hash

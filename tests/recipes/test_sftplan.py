@@ -87,7 +87,7 @@ def test_launch_files_are_read_by_accelerate(name):
     """With accelerate's own reader, and turned into the environment that a launch gets."""
     reader = import_module("accelerate.commands.config.config_args")
     config = reader.load_config_from_file(str(launch_file(name)))
-    assert config.num_processes == (1 if name.startswith("single") else 8)
+    assert config.num_processes == {"single": 1, "cpu": 2}.get(name.split("-")[0], 8)
     launcher = import_module("accelerate.commands.launch")
     parser = launcher.launch_command_parser()
     args = parser.parse_args(["--config_file", str(launch_file(name)), "-m", "sterna.cli", "sft"])
@@ -114,5 +114,5 @@ def _tiny():
 
 
 def test_a_launch_that_does_not_exist_is_named():
-    with pytest.raises(InputError, match="expected one of ddp-8-gpus"):
+    with pytest.raises(InputError, match="expected one of cpu-2-processes, ddp-8-gpus"):
         launch_file("tpu")

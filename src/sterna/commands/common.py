@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from sterna.errors import InputError
+from sterna.processes import is_main
 
 
 def find_data(root: Path | None) -> Path:
@@ -24,8 +25,9 @@ def find_data(root: Path | None) -> Path:
 
 
 def say(text: str, value: Any, as_json: bool) -> None:
-    """Print a result as text, or as one JSON object."""
-    print(json.dumps(value) if as_json else text)
+    """Print a result as text, or as one JSON object; of several processes the main one does."""
+    if is_main():
+        print(json.dumps(value) if as_json else text)
 
 
 def parse(kind: Any, argv: Sequence[str], prog: str, description: str | None = None) -> Any:

@@ -16,6 +16,7 @@ import tyro
 from sterna.commands.common import find_data, parse, say
 from sterna.commands.scoring import _summary
 from sterna.errors import InputError
+from sterna.processes import is_main
 from sterna.recipes.options import Common
 
 TOKEN = "STERNA_TOKEN"
@@ -111,6 +112,8 @@ def evaluate_env(argv: Sequence[str]) -> int:
     out = args.out or _folder(args, args.agent in CONTROLS)
     root = None if args.episodes is not None else find_data(args.data)
     result = run_eval_env(config, root, out)
+    if not is_main():
+        return 0
     if result is None:
         what = "this share's tracks" if config.shard else "tracks and submission (no answers here)"
         say(f"{what}: {out}", {"out": str(out), "scores": None}, args.json)

@@ -103,19 +103,24 @@ class Study(Common):
     pretrained: Path | None = None
     """Its pre-training (saved policy with text branches), in place of training one."""
     walks: Path | None = None
-    """Egocentric walks that navigators learn from (vlnr1 studies; `sterna ego make`)."""
+    """Egocentric walks that navigators learn from (vlnr1 studies, actdistill studies of
+    navigator-s; `sterna ego make`)."""
+    more: tuple[Path, ...] = ()
+    """More such walks, learnt from beside them (actdistill studies of navigator-s)."""
     held_out: Path | None = None
-    """Walks in unseen houses, to follow fine-tuning by (vlnr1 studies)."""
+    """Walks in unseen houses, to follow fine-tuning by (vlnr1 studies), to find thresholds and
+    selections on (actdistill studies of navigator-s)."""
     eyes: Path | None = None
     """A tower that has learnt to see (vlnr1 studies; `sterna ego sight`); default: every seed
     teaches its own."""
     episodes: Path | None = None
-    """Episode file that navigators are scored on (vlnr1 studies; `sterna ego episodes`); default:
-    the data folder's val_unseen."""
+    """Episode file that navigators are scored on (vlnr1 studies, actdistill studies of navigator-s;
+    `sterna ego episodes`); default: the data folder's val_unseen (vlnr1), held-out answers alone
+    (actdistill)."""
     practised: Path | None = None
     """Episode file of practice in closed loop (vlnr1 studies); default: the data folder's train."""
     execute: int | None = None
-    """Actions of an answer that are carried out before looking again (vlnr1 studies)."""
+    """Actions of an answer that are carried out before looking again (studies of navigators)."""
     practice: int | None = None
     """Iterations of GRPO (vlnr1 studies; default: the recipes')."""
     limit: int | None = None
@@ -222,6 +227,10 @@ def _routed(args: Study) -> int:
         recipe=args.recipe,
         teacher=args.teacher,
         demos=args.demos,
+        walks=(*([] if args.walks is None else [args.walks]), *args.more),
+        held_out=args.held_out,
+        episodes=args.episodes,
+        execute=args.execute,
         seeds=args.seeds,
         iterations=args.iterations,
         probe_iterations=args.probe_iterations,

@@ -45,6 +45,8 @@ _READERS = {
 
 MADE = "houses.json"
 """The file by which a folder says that it was made from seeds."""
+IMPORTED = "building.json"
+"""The file by which a folder says that it holds somebody's own building."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,7 @@ class DataReport:
     root: str
     rows: list[Row] = field(default_factory=list)
     made: bool = False
-    """The folder was made from seeds (`MADE` lies in it): nothing published to compare it with."""
+    """Made from seeds or imported (`MADE`, `IMPORTED`): nothing published to compare it with."""
 
     @property
     def ok(self) -> bool:
@@ -125,8 +127,9 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
     Counts are compared with the published ones ("differs" is no fault: your own data may have
     other counts), paths are walked on the graphs, view stores are checked for shape, NaN and
     coverage of the graphs (`full` reads every viewpoint, else a sample of 200), text observations
-    for coverage; some viewpoint must see each target object of REVERIE. Houses made from seeds are
-    not compared with anything. `InputError` only if `root` is no folder.
+    for coverage; some viewpoint must see each target object of REVERIE. Houses made from seeds, and
+    buildings of one's own, are not compared with anything. `InputError` only if `root` is no
+    folder.
     """
     layout = Layout(root)
     report = DataReport(root=str(layout.root))
@@ -145,7 +148,7 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
     for split in PUBLISHED_VLNCE:
         _try(report, "vlnce", f"vlnce {split}", partial(_check_vlnce, layout, split))
     _try(report, "rxr", "rxr", partial(_check_rxr, layout))
-    if (layout.root / MADE).is_file():
+    if any((layout.root / name).is_file() for name in (MADE, IMPORTED)):
         report.made = True
         report.rows = [_as_made(row) for row in report.rows if row.status != "missing"]
     return report

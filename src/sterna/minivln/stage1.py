@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sterna import processes
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.models.config import DuetConfig
@@ -115,12 +116,16 @@ def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor, *, normalise:
     return _relative(mine, theirs, int(pairs.sum()) * student.shape[1], normalise)
 
 
-def _relative(student: Tensor, teacher: Tensor, count: int, normalise: bool) -> Tensor:
-    """Sum of squared differences over `count` entries, or over the teacher's squares."""
-    error = (student - teacher).square().sum() / max(1, count)
+def _relative(student: Tensor, teacher: Tensor, count: float, normalise: bool) -> Tensor:
+    """Sum of squared differences over `count` entries, or over the teacher's squares.
+
+    Both are those of all processes that share a batch, whose gradients are averaged.
+    """
+    count = max(1, count) if processes.alone() else max(1.0, processes.mean(float(count)))
+    error = (student - teacher).square().sum() / count
     if not normalise:
         return error
-    return error / (teacher.square().sum() / max(1, count)).clamp(min=1e-12)
+    return error / (processes.mean(teacher.square().sum()) / count).clamp(min=1e-12)
 
 
 class Stage1Task(PretrainTask):

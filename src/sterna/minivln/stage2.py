@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
@@ -114,11 +115,11 @@ def squared_error(student: Tensor, teacher: Tensor, weight: Tensor, *, normalise
     """Return the weighted mean squared error over items.
 
     sum_i w_i mean_d (t_id - s_id)^2, both [N, E], `weight` [N] (sums to the roll-out weight);
-    divided by the teacher's mean square (no gradient) when `normalise`.
+    divided by the teacher's mean square (no gradient; that of all processes) when `normalise`.
     """
     teacher = teacher.detach().float()
     error = (student.float() - teacher).square().mean(-1)
-    scale = teacher.square().mean().clamp(min=1e-12) if normalise else 1.0
+    scale = processes.mean_square(teacher).clamp(min=1e-12) if normalise else 1.0
     return (error * weight).sum() / scale
 
 

@@ -190,7 +190,16 @@ def toy_duet() -> DuetAct:
 
 def house_duet() -> DuetAct:
     """A DUET of houses made from seeds (`house-deep-teacher`)."""
-    return replace(_routed(deep_house_teacher(), 500, 1500, 3e-4), episodes=4000)
+    teacher = deep_house_teacher()
+    return replace(
+        _routed(teacher, 500, 1500, 3e-4),
+        episodes=4000,
+        # As it learnt, at half the rate: it begins where that ended.
+        optimizer=replace(teacher.optimizer, learning_rate=2e-3),
+        router_rate=3.0,
+        head_rate=3.0,
+        average=0.99,
+    )
 
 
 def text_duet() -> DuetAct:
@@ -202,11 +211,25 @@ def navigator() -> NavigatorAct:
     """A vision-language navigator of `sterna sft`, on the walks that it was fine-tuned on."""
     base = _routed(toy_teacher(), 500, 2000, 2e-4)
     return NavigatorAct(
+        # Targets of every sample are written down; neighbouring steps are nearly the same.
+        walks=WalksConfig(stride=4),
         graph=replace(base.graph, width=64, size=64),
         probe=replace(base.probe, batch_size=32),
         probe_optimizer=base.probe_optimizer,
         loop=replace(base.loop, batch_size=32),
-        optimizer=base.optimizer,
+        # As it was fine-tuned, at half the rate: it begins where that ended.
+        optimizer=OptimizerConfig(
+            kind="muon",
+            learning_rate=1.5e-3,
+            warmup=20,
+            schedule="cosine",
+            betas=(0.9, 0.98),
+            weight_decay=0.02,
+            clip_norm=1.0,
+        ),
+        router_rate=3.0,
+        head_rate=3.0,
+        average=0.99,
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from sterna import __version__
 from sterna.errors import InputError
 from sterna.files import read_json, write_bytes, write_json, write_text
-from sterna.recipes.actdistill import ACTDISTILL, ActRun, VlaAct
+from sterna.recipes.actdistill import ACTDISTILL, ActRun, NavigatorAct, VlaAct
 from sterna.recipes.routed import HEADS, STUDENT, run_distill, run_probe
 from sterna.recipes.routed_table import ARMS, CALIBRATION, RHOS, run_calibrate, run_eval
 from sterna.recipes.runs import RUN_FILE
@@ -41,6 +41,14 @@ class Options:
     teacher: Path | None = None
     demos: Path | None = None
     """Demonstrations (recipes of Meta-World)."""
+    walks: tuple[Path, ...] = ()
+    """Folders of egocentric walks to learn from (navigators)."""
+    held_out: Path | None = None
+    """Walks that thresholds and selections are found on (navigators)."""
+    episodes: Path | None = None
+    """Episode file that is walked (navigators); None: held-out answers are scored alone."""
+    execute: int | None = None
+    """Actions of an answer that are carried out before looking again (navigators)."""
     seeds: tuple[int, ...] = (0, 1, 2)
     iterations: int | None = None
     """Optimiser steps of a student."""
@@ -189,8 +197,19 @@ def config_of(row: Row, options: Options, seed: int) -> ActRun:
     if isinstance(run, VlaAct):
         scores = options.out / "scores"
         run = replace(run, scores=scores, demos=options.demos or run.demos)
+    if isinstance(run, NavigatorAct):
+        run = _walking(run, options)
     changed: ActRun = options.change(row.change(run))
     return changed
+
+
+def _walking(run: NavigatorAct, options: Options) -> NavigatorAct:
+    walks = replace(run.walks, held_out=options.held_out or run.walks.held_out)
+    if options.walks:
+        walks = replace(walks, train=options.walks[0], more=options.walks[1:])
+    if options.episodes is not None:
+        run = replace(run, env="house", env_episodes=options.episodes)
+    return replace(run, walks=walks, execute=options.execute or run.execute)
 
 
 def steps(name: str, options: Options, root: Path | None, threads: int | None = None) -> list[Step]:

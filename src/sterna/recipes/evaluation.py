@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.edge.runtime.folder import ENGINES, Manifest, is_export, read_manifest
 from sterna.edge.walks import walk_all
@@ -56,6 +57,11 @@ class Power:
         if self.engine not in (TORCH, *ENGINES):
             known = ", ".join((TORCH, *ENGINES))
             raise InputError(f"engine {self.engine!r} is unknown; choose one of {known}")
+        if self.engine != TORCH and not processes.alone():
+            raise InputError(
+                f"engine {self.engine} shares episodes among --workers of its own; start it "
+                "without accelerate launch"
+            )
         if self.workers is not None and self.engine == TORCH:
             raise InputError("workers share the episodes of an exported policy; give --engine onnx")
 
@@ -161,20 +167,22 @@ def run_eval(
     `permute` gives every episode another episode's instruction (control), `blind` zeroes the views
     (control), `about` walks every k-th episode. Observations default to those of the policy's run.
     `power` says what computes: an exported folder is walked by the runtime, in many processes.
+    Processes of `accelerate launch` share the split, and the main one writes what one would write.
     Raises `InputError` for a split without answers (see `run_submit`).
     """
     rule = find_protocol(protocol) if protocol else None
     select = EvalConfig(split=split, episodes=about, batch_size=batch_size)
-    ready = _prepare(
-        folder,
-        root,
-        select,
-        views=views,
-        objects=objects,
-        power=power,
-        permute=permute,
-        blind=blind,
-    )
+    with processes.main_first():
+        ready = _prepare(
+            folder,
+            root,
+            select,
+            views=views,
+            objects=objects,
+            power=power,
+            permute=permute,
+            blind=blind,
+        )
     if all(len(episode.path) < 2 for episode in ready.episodes):
         raise InputError(
             f"{split}: the split holds no answers to score with; --submit writes the walks alone"
@@ -194,7 +202,7 @@ def run_eval(
         selection_split=run.get("select", {}).get("split"),
         cost=_cost(ready.policy, seconds, power),
     )
-    if out is not None:
+    if out is not None and processes.is_main():
         save_evaluation(out, split, result, predictions)
     return result
 
@@ -211,6 +219,7 @@ def _score(
             connectivity,
             protocol,
             batch_size=batch_size,
+            share=True,
         )
     predictions = _walk_export(ready, power, protocol.max_steps)
     return score_predictions(predictions, ready.episodes, connectivity, protocol), predictions
@@ -229,15 +238,19 @@ def run_submit(
 ) -> Path:
     """Walk a split and write its leaderboard file ``submit_<split>.json`` into `out`, unscored."""
     select = EvalConfig(split=split, batch_size=batch_size)
-    ready = _prepare(folder, root, select, views=views, objects=objects, power=power)
+    with processes.main_first():
+        ready = _prepare(folder, root, select, views=views, objects=objects, power=power)
     if isinstance(ready.policy, DUET):
         with torch.inference_mode():
             agent = Agent(ready.policy, ready.panoramas)
-            predictions = predict(agent, ready.panoramas, ready.episodes, batch_size=batch_size)
+            predictions = predict(
+                agent, ready.panoramas, ready.episodes, batch_size=batch_size, share=True
+            )
     else:
         predictions = _walk_export(ready, power, None)
     file = out / f"submit_{split}.json"
-    write_submission(file, predictions, objects=ready.world.config.grounded)
+    if processes.is_main():
+        write_submission(file, predictions, objects=ready.world.config.grounded)
     return file
 
 
@@ -260,7 +273,8 @@ def _cost(policy: DUET | Manifest, seconds: float, power: Power) -> dict[str, fl
         }
     words = policy.embeddings.word_embeddings.weight.numel()
     total = sum(p.numel() for p in policy.parameters())
-    return {
+    shared = {} if processes.alone() else {"processes": float(processes.count())}
+    return shared | {
         "parameters": float(total),
         "parameters_without_word_table": float(total - words),
         "seconds": seconds,

@@ -7,6 +7,8 @@ from pathlib import Path
 from sterna.errors import InputError
 
 _FOLDER = Path(__file__).with_name("accelerate")
+SLURM = _FOLDER / "slurm.sh"
+"""Script for several machines under Slurm; see docs/scale.md."""
 
 
 def launches() -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.data.objects import ObjectStore
 from sterna.data.viewfile import LOGITS
@@ -181,13 +182,14 @@ def prepare(config: PretrainRun, root: Path, out: Path) -> Ready:
         raise InputError("start: from_teacher needs a teacher; use `sterna distil --stage 1`")
     if _taught(config):
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
-    world = open_world(root, config.data)
-    episodes = world.episodes("train")
-    chosen = world.episodes(config.select.split, about=config.select.episodes)
-    bare, objects = _seen(config, world, [*episodes, *chosen])
-    panoramas = bare if objects is None else bare.showing(objects)
-    config = replace(config, model=fitted(config.model, panoramas))
-    policy = begin(config.model, config.start, config.loop.seed, world)
+    with processes.main_first():
+        world = open_world(root, config.data)
+        episodes = world.episodes("train")
+        chosen = world.episodes(config.select.split, about=config.select.episodes)
+        bare, objects = _seen(config, world, [*episodes, *chosen])
+        panoramas = bare if objects is None else bare.showing(objects)
+        config = replace(config, model=fitted(config.model, panoramas))
+        policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     teacher = _teacher(config) if _taught(config) else None
     if teacher is not None:

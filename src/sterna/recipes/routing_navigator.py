@@ -19,6 +19,7 @@ from sterna.actdistill.adapters.navigator import (
 )
 from sterna.actdistill.flops import counted
 from sterna.actdistill.stack import Decide, Stack, gated
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
@@ -26,7 +27,7 @@ from sterna.metrics.result import Result
 from sterna.models.navigator.agent import ActingConfig, NavigatorAgent, Observation
 from sterna.models.navigator.folder import load, save
 from sterna.models.navigator.processor import IGNORED
-from sterna.models.navigator.sources import Images, SeenFrames
+from sterna.models.navigator.sources import Images, JoinedImages, SeenFrames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.actdistill import NavigatorAct
 from sterna.recipes.continuous import evaluate
@@ -89,31 +90,35 @@ class NavigatorSubject:
             )
         return NavigatorStack(navigator.eval())
 
-    def _samples(self, folder: Path, most: int | None) -> EgoRouted:
+    def _samples(self, folders: Sequence[Path], most: int | None) -> EgoRouted:
         walks, navigator = self.config.walks, self.stack.model
-        store = EgoStore(folder)
+        stores = [EgoStore(folder) for folder in folders]
+        joined = JoinedStore(stores)
         memory = navigator.history
         samples: Sequence[EgoSample] = EgoSamples(
-            store, navigator.wording.actions, memory.kind, memory.budget, stride=walks.stride
+            joined, navigator.wording.actions, memory.kind, memory.budget, stride=walks.stride
         )
         if most is not None and most < len(samples):
             rows = np.linspace(0, len(samples) - 1, most).astype(np.int64)
             samples = [samples[int(row)] for row in rows]
         # The tower is frozen in every student, so it sees each frame once.
-        seen = walks.cache or store.folder.with_name(store.folder.name + "-seen")
-        images = SeenFrames(navigator, store, seen, blind=walks.blind)
-        return EgoRouted(navigator, samples, images)
+        seen = [walks.cache or s.folder.with_name(s.folder.name + "-seen") for s in stores]
+        images = [
+            SeenFrames(navigator, store, where, blind=walks.blind)
+            for store, where in zip(stores, seen, strict=True)
+        ]
+        return EgoRouted(navigator, samples, JoinedImages(images, joined.starts))
 
     def learn(self) -> EgoRouted:
-        """Return the training walks."""
-        return self._samples(self.config.walks.train, None)
+        """Return the training walks, all folders of them."""
+        return self._samples([self.config.walks.train, *self.config.walks.more], None)
 
     def held_out(self) -> EgoRouted:
         """Return held-out walks; `InputError` where there are none."""
         folder = self.config.walks.held_out
         if folder is None:
             raise InputError("actdistill: no held-out walks; give --config.walks.held-out DIR")
-        return self._samples(folder, self.config.walks.judged)
+        return self._samples([folder], self.config.walks.judged)
 
     def score(
         self, stack: Stack, decide: Decide, split: str, about: int | None, measured: int

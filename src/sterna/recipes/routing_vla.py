@@ -62,9 +62,7 @@ class VlaSubject:
         if split != SPLIT:
             raise InputError(f"actdistill: Meta-World has --split {SPLIT} alone, found {split!r}")
         assert isinstance(stack, VlaStack)
-        protocol, config = METAWORLD_10, stack.model.config
-        if about is not None and about != protocol.episodes:
-            protocol = replace(protocol, name="METAWORLD_CUSTOM", episodes=about)
+        protocol, config = shorter(METAWORLD_10, about), stack.model.config
         mark = fingerprint(stack, decide, [self.held_out().batch(range(16))])
         folder = self.config.scores / f"{protocol.hash}-{mark}"
         policy = RoutedVla(stack, decide)
@@ -100,6 +98,16 @@ class VlaSubject:
         """Write the weights as a saved policy."""
         assert isinstance(stack, VlaStack)
         stack.model.save_pretrained(folder, notes=notes)
+
+
+def shorter(protocol: ManipulationProtocol, about: int | None) -> ManipulationProtocol:
+    """Return a protocol of about so many episodes, over all tasks; None: as it is."""
+    if about is None:
+        return protocol
+    each = max(1, round(about / len(protocol.tasks)))
+    if each == protocol.episodes:
+        return protocol
+    return replace(protocol, name="METAWORLD_CUSTOM", episodes=each)
 
 
 def _scores(found: dict[str, Any]) -> dict[str, dict[str, float | None]]:

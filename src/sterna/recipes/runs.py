@@ -12,6 +12,7 @@ import torch
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from torch import nn
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
@@ -101,12 +102,13 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
         if not isinstance(config, DistillRun):
             raise InputError("start: from_teacher needs a teacher; use `sterna distil`")
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
-    world = open_world(root, config.data)
-    episodes = world.episodes("train")
-    chosen = world.episodes(config.select.split, about=config.select.episodes)
-    panoramas, every = world.training_panoramas([*episodes, *chosen])
-    config = replace(config, model=fitted(config.model, panoramas))
-    policy = begin(config.model, config.start, config.loop.seed, world)
+    with processes.main_first():
+        world = open_world(root, config.data)
+        episodes = world.episodes("train")
+        chosen = world.episodes(config.select.split, about=config.select.episodes)
+        panoramas, every = world.training_panoramas([*episodes, *chosen])
+        config = replace(config, model=fitted(config.model, panoramas))
+        policy = begin(config.model, config.start, config.loop.seed, world)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
     task = _task(config, policy, panoramas, episodes)
     if config.start.from_teacher and not (out / STATE_FILE).is_file():
@@ -152,6 +154,7 @@ def ready(
             world.layout.connectivity,
             protocol_of(config.data),
             batch_size=config.select.batch_size,
+            share=True,
         )
         return shown_scores(result)
 
@@ -261,7 +264,18 @@ def _notes(config: TrainConfig) -> str:
 def write_run(
     out: Path, config: Any, *, progress_values: Mapping[str, Any], threads: int | None
 ) -> None:
-    """Write ``run.json``: configuration, threads, machine, and how the run went."""
+    """Write ``run.json``: configuration, threads, machine, and how the run went.
+
+    The main process writes it; the others wait until it is there.
+    """
+    if processes.is_main():
+        _write_run(out, config, progress_values, threads)
+    processes.wait()
+
+
+def _write_run(
+    out: Path, config: Any, progress_values: Mapping[str, Any], threads: int | None
+) -> None:
     values = {k: v for k, v in progress_values.items() if k != "best" or v > float("-inf")}
     write_json(
         out / RUN_FILE,
@@ -269,6 +283,7 @@ def write_run(
             "config": as_json(config),
             "threads": threads or torch.get_num_threads(),
             "machine": _machine(),
+            **({} if processes.alone() else {"processes": processes.count()}),
             **values,
         },
     )

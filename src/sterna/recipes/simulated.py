@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
 from sterna.data.tracks import Track, TrackFile, read_tracks
@@ -211,9 +212,58 @@ def run_eval_env(
     """Walk and score; write tracks, submission and result into `out`; None while shares are left.
 
     A run that was stopped goes on where it was. `InputError` for a server, an episode file or an
-    agent that cannot be used, and for episodes without a finite score (but see `skip`).
+    agent that cannot be used, and for episodes without a finite score (but see `skip`). Processes
+    of `accelerate launch` walk a share each; the main one scores them all (the others return None).
     """
     begun = time.monotonic()
+    ready = _ready(config, root)
+    if not processes.alone():
+        _walk_together(ready, out, progress=progress)
+    found = None
+    if processes.is_main():
+        found = _walk_and_score(ready, out, begun, progress=progress and processes.alone())
+    processes.wait()
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """An agent in front of the episodes it is to walk."""
+
+    config: EvalConfig
+    protocol: Protocol
+    episodes: list[Episode]
+    references: Mapping[str, Trajectory]
+    agent: SlotAgent
+    sensors: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    def file(self, out: Path, config: EvalConfig | None = None) -> TrackFile:
+        """Open the file of tracks, or that of a share."""
+        return TrackFile(out / f"{_stem(config or self.config)}.jsonl", self.settings)
+
+    def walk(
+        self,
+        config: EvalConfig,
+        walked: Sequence[Track],
+        add: Callable[[Track], None],
+        *,
+        progress: bool,
+    ) -> tuple[list[Track], dict[str, str]]:
+        """Walk what `config` asks for and is not walked yet; see `_walk`."""
+        return _walk(
+            config,
+            self.protocol,
+            self.agent,
+            self.sensors,
+            self.episodes,
+            walked,
+            add,
+            progress=progress,
+        )
+
+
+def _ready(config: EvalConfig, root: Path | None) -> _Ready:
     protocol = protocol_of(config)
     episodes, references = read_episodes(config, root)
     agent, told, sensors = open_agent(config)
@@ -221,33 +271,62 @@ def run_eval_env(
     settings = {**told, "seed": config.seed, "env": config.env, "protocol": protocol.to_dict()}
     if config.env == "habitat":
         settings["simulator"] = _about(config, protocol)
-    file = TrackFile(out / f"{_stem(config)}.jsonl", settings)
-    walked = _all_tracks(config, out, file)
-    before = len(walked)
-    tracks, unscorable = _walk(
-        config, protocol, agent, sensors, episodes, walked, file.add, progress=progress
+    return _Ready(
+        config=config,
+        protocol=protocol,
+        episodes=episodes,
+        references=references,
+        agent=agent,
+        sensors=sensors,
+        settings=settings,
     )
+
+
+def _walk_together(ready: _Ready, out: Path, *, progress: bool) -> None:
+    """Let every process walk a share into a file of its own.
+
+    What an earlier run left, of however many processes, the main process puts together first.
+    """
+    config = ready.config
+    if config.shard is not None:
+        raise InputError("--shard: the processes of accelerate launch are shares already; omit it")
+    with processes.main_first():
+        if processes.is_main():
+            _all_tracks(config, out, ready.file(out))
+    share = replace(config, shard=(processes.number() + 1, processes.count()))
+    own, before = ready.file(out, share), read_tracks(out / f"{_stem(config)}.jsonl")[1]
+    ready.walk(share, [*own.tracks, *before], own.add, progress=progress and processes.is_main())
+    processes.wait()
+
+
+def _walk_and_score(ready: _Ready, out: Path, begun: float, *, progress: bool) -> Result | None:
+    config, episodes, file = ready.config, ready.episodes, ready.file(out)
+    old = len(file.tracks)
+    walked = _all_tracks(config, out, file)
+    if processes.alone():
+        old = len(walked)
+    tracks, unscorable = ready.walk(config, walked, file.add, progress=progress)
     if config.shard is not None:
         return None
     seconds = time.monotonic() - begun
-    steps = sum(len(track.actions) for track in tracks[before:])
+    steps = sum(len(track.actions) for track in tracks[old:])
     return _written(
         config,
         out,
         score=lambda: score_tracks(
             tracks,
             episodes,
-            protocol,
-            references=references,
+            ready.protocol,
+            references=ready.references,
             unscorable=unscorable,
             skip=config.skip,
             seed=config.seed,
-            config={k: v for k, v in settings.items() if k not in ("protocol", "seed")},
-            cost={"seconds": seconds, "steps": steps, "episodes_walked": len(tracks) - before},
+            config={k: v for k, v in ready.settings.items() if k not in ("protocol", "seed")},
+            cost={"seconds": seconds, "steps": steps, "episodes_walked": len(tracks) - old},
         ),
         tracks=walks_in(tracks, episodes),
         episodes=episodes,
-        protocol=protocol,
+        protocol=ready.protocol,
     )
 
 

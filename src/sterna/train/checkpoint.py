@@ -83,6 +83,19 @@ def load_state(
     return progress, state["memory"]
 
 
+def dump_memory(memory: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return a memory as bytes, for the process that writes the training state."""
+    buffer = io.BytesIO()
+    torch.save([dict(values) for values in memory], buffer)
+    return buffer.getvalue()
+
+
+def load_memory(content: bytes) -> list[dict[str, Any]]:
+    """Return the memory that `dump_memory` made bytes of."""
+    memory: list[dict[str, Any]] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    return memory
+
+
 def _group_sizes(state: dict[str, Any]) -> list[int]:
     return [len(group["params"]) for group in state["param_groups"]]
 

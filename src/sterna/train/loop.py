@@ -7,27 +7,35 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
-from accelerate import Accelerator  # type: ignore[import-untyped]
+from accelerate import (  # type: ignore[import-untyped]
+    Accelerator,
+    DistributedDataParallelKwargs,
+    DistributedType,
+)
 from torch import nn
 from tqdm import tqdm
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
-from sterna.train.checkpoint import load_state, save_state
+from sterna.train.checkpoint import dump_memory, load_memory, load_state, save_state
 from sterna.train.grounding import aimed
 from sterna.train.imitation import ImitationTask, Recorded
-from sterna.train.log import RunLog
+from sterna.train.log import NoLog, RunLog
 from sterna.train.memory import Memory
 from sterna.train.optimizer import make_optimizer
 from sterna.train.pieces import split, summed
 from sterna.train.schedule import Batches, OptimizerConfig, uniform_draws
 from sterna.train.task import TaskOutput
+from sterna.world.geometry import Floats
 
 Scores = dict[str, float]
 """Means of an evaluation, rates from 0 to 1."""
@@ -38,6 +46,8 @@ _RECALL = 1000
 """Stream of the draws that choose remembered walks."""
 _GOALS = 2000
 """Stream of the draws that choose one of several goals."""
+_REPLICATED = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+"""Ways to share a run in which every process holds all weights."""
 
 _COUNTS = (
     "iterations",
@@ -148,9 +158,11 @@ class Runner(ABC):
     selection split; `keep` is called with "best" or "last" to save the policy. `prelude` runs
     before the first iteration (a run killed there begins anew). Everything random is a function of
     (seed, iteration), so that weights after iteration N do not depend on how often the run was
-    killed. A run is continued with the `config` it began with; what it did not know of then counts
-    as its value in `defaults`. Where `scores_start` is set, the weights that it begins with take
-    part in the selection.
+    killed. Dropout is a function of the process too; all else is drawn by sample, so that without
+    dropout weights do not depend on how many processes share the run (docs/scale.md). A run is
+    continued with the `config` it began with; what it did not know of then counts as its value in
+    `defaults`. Where `scores_start` is set, the weights that it begins with take part in the
+    selection.
     """
 
     scores_start = False
@@ -171,6 +183,7 @@ class Runner(ABC):
         handlers: Sequence[Any] = (),
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
+        processes.join()
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
             mixed_precision="bf16" if loop.precision == "bf16" else "no",
@@ -186,6 +199,7 @@ class Runner(ABC):
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
             self._restore(episodes)
+        self._check_together()
         self.model, self.optimizer = self.accelerator.prepare(task, self.optimizer)
 
     def _make_optimizer(self, task: nn.Module) -> torch.optim.AdamW:
@@ -200,7 +214,39 @@ class Runner(ABC):
         """Take up weights, optimiser and progress from the training state."""
         values, memory = load_state(self.state_file, {"task": self.learner}, self.optimizer)
         self.progress = Progress(**values)
-        self.memory.from_state(memory, {episode.instr_id: episode for episode in episodes})
+        named = {episode.instr_id: episode for episode in episodes}
+        self.memory.from_state(self._own_memory(memory), named)
+
+    def _check_together(self) -> None:
+        """Refuse processes that do not all see the same folder."""
+        reached = processes.everyones(self.progress.iteration)
+        if len(set(reached)) > 1:
+            raise InputError(
+                f"{self.folder}: processes found the run at iterations {sorted(set(reached))}; "
+                "--out must be one folder that all machines see"
+            )
+
+    def _own_memory(self, memory: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return what this process remembered; `InputError` if others shared the run then."""
+        parts = {values.pop("parts", 1) for values in memory}
+        if parts - {processes.count()}:
+            raise InputError(
+                f"{self.state_file}: it remembers the walks of {parts.pop()} processes; continue "
+                f"with as many, found {processes.count()}"
+            )
+        return [values for values in memory if values.pop("part", 0) == processes.number()]
+
+    def _all_memory(self) -> list[dict[str, Any]]:
+        """Return what all processes remember, each batch with whose it is (not of one alone)."""
+        own = self.memory.to_state()
+        if processes.alone():
+            return own
+        every = [load_memory(part) for part in processes.everyones_bytes(dump_memory(own))]
+        return [
+            {"part": part, "parts": len(every), **values}
+            for part, memory in enumerate(every)
+            for values in memory
+        ]
 
     def _kept(self, name: str) -> None:
         """Let the main process save the policy under a name."""
@@ -208,11 +254,10 @@ class Runner(ABC):
             self.keep(name)
 
     def _save(self) -> None:
-        """Let the main process write the training state."""
-        if not self.accelerator.is_main_process:
-            return
-        values, memory = vars(self.progress), self.memory.to_state()
-        save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
+        """Let the main process write the training state, with what every process remembers."""
+        values, memory = vars(self.progress), self._all_memory()
+        if self.accelerator.is_main_process:
+            save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         """Return this process's share of shuffled batches."""
@@ -262,7 +307,8 @@ class Runner(ABC):
 
     def run(self) -> Progress:
         """Train to the end and return the progress."""
-        log = RunLog(self.folder, iteration=self.progress.iteration)
+        begin = RunLog if self.accelerator.is_main_process else NoLog
+        log = begin(self.folder, iteration=self.progress.iteration)
         bar = tqdm(
             total=self.loop.iterations,
             initial=self.progress.iteration,
@@ -274,6 +320,7 @@ class Runner(ABC):
         if self.prelude is not None and not self.progress.iteration:
             with self.accelerator.autocast():
                 self.prelude(log.write)
+            processes.share_weights(self.learner.parameters())
         if self.scores_start and self.evaluate is not None and not self.progress.iteration:
             self._select(log, self.evaluate())
         while self.progress.iteration < self.loop.iterations:
@@ -297,13 +344,19 @@ class Runner(ABC):
             group["lr"] = rate * group["factor"]
         pieces = self._pieces(iteration)
         self.optimizer.zero_grad(set_to_none=True)
-        output = summed([self._learn(piece, iteration) for piece in pieces])
+        last = len(pieces) - 1
+        output = summed([self._learn(p, iteration, last=n == last) for n, p in enumerate(pieces)])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimizer.step()
         return output, float(norm)
 
-    def _learn(self, piece: object, iteration: int) -> TaskOutput:
-        """Add the gradient of a piece."""
+    def _learn(self, piece: object, iteration: int, *, last: bool = True) -> TaskOutput:
+        """Add the gradient of a piece; processes that hold all weights share that of the last."""
+        waits = not last and self.accelerator.distributed_type in _REPLICATED
+        with self.accelerator.no_sync(self.model) if waits else nullcontext():
+            return self._gradient(piece, iteration)
+
+    def _gradient(self, piece: object, iteration: int) -> TaskOutput:
         with self.accelerator.autocast():
             output: TaskOutput = self.model(piece)
         if not bool(torch.isfinite(output.loss)):
@@ -317,25 +370,21 @@ class Runner(ABC):
     def _after(self, log: RunLog, output: TaskOutput, norm: float) -> None:
         done, loop = self.progress.iteration, self.loop
         last = done == loop.iterations
-        if self.accelerator.is_main_process and (done % loop.log_every == 0 or last):
+        if done % loop.log_every == 0 or last:
             rate = self.options.rate(done - 1, loop.iterations)
-            log.write(
-                "train",
-                done,
-                output.metrics | {"loss": float(output.loss.detach()), "norm": norm, "rate": rate},
-            )
+            loss, metrics = shared(float(output.loss.detach()), output.metrics)
+            log.write("train", done, metrics | {"loss": loss, "norm": norm, "rate": rate})
         if self.evaluate is not None and (done % loop.eval_every == 0 or last):
             self._select(log, self.evaluate())
         if done % loop.save_every == 0 or last:
             if last:
                 self._kept("last")
             self._save()
-        self.accelerator.wait_for_everyone()
+            self.accelerator.wait_for_everyone()
 
     def _select(self, log: RunLog, scores: Scores) -> None:
         done = self.progress.iteration
-        if self.accelerator.is_main_process:
-            log.write("select", done, scores)
+        log.write("select", done, scores)
         self.progress.scores.append({"iteration": done, **scores})
         value = self.loop.criterion(scores)
         better = value >= self.progress.best or self.loop.select_by == "last"
@@ -359,7 +408,9 @@ class Trainer(Runner):
         **more: Any,
     ) -> None:
         """Prepare a run in `folder`; an existing training state there is continued."""
-        super().__init__(task, episodes, folder, loop, optimizer, **more)
+        # Terms that are off, or objects that a process met none of, leave weights without gradient.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        super().__init__(task, episodes, folder, loop, optimizer, handlers=[unused], **more)
         self.task = task
         self.tried = self._batches(episodes, loop.batch_size, 1)
         few = loop.demonstrations or loop.batch_size
@@ -381,8 +432,7 @@ class Trainer(Runner):
             return self._recorded([(iteration, iteration)])[0]
         turn, again = divmod(iteration - loop.warm_start, loop.replay + 1)
         if again:
-            stream = _RECALL + self.accelerator.process_index
-            draw = uniform_draws(loop.seed, stream, iteration, (1,))
+            draw = uniform_draws(loop.seed, _RECALL, iteration, (1,))
             return self.memory.recall(float(draw[0]))
         if member := turn % loop.ahead:  # walked before: the newest are those of one walk
             return self.memory.batches[member - loop.ahead]
@@ -396,7 +446,7 @@ class Trainer(Runner):
 
     def _recorded(self, asked: Sequence[tuple[int, int]]) -> list[Recorded]:
         """Record the batches of (iteration, place in the order of episodes), in one walk."""
-        loop, process = self.loop, self.accelerator.process_index
+        loop, parts = self.loop, self.accelerator.num_processes
         plans = []
         for iteration, place in asked:
             warm = iteration < loop.warm_start
@@ -404,10 +454,14 @@ class Trainer(Runner):
             tried: list[Episode] = [] if warm else self.tried[place]
             if self.task.config.multi_endpoints:
                 shown, tried = self._aimed(shown, tried, iteration)
-            shape = (self.task.config.max_steps, max(1, len(tried)))
-            plans.append((shown, tried, uniform_draws(loop.seed, 3 + process, iteration, shape)))
+            shape = (self.task.config.max_steps, max(1, len(tried)) * parts)
+            plans.append((shown, tried, self._share(uniform_draws(loop.seed, 3, iteration, shape))))
         with self.accelerator.autocast():
             batches = self.task.collect_together(plans)
+            batches = [
+                evened(batch, len(shown))
+                for batch, (shown, _, _) in zip(batches, plans, strict=True)
+            ]
             if loop.replay and asked[0][0] >= loop.warm_start:
                 batches = [self.task.prepare(batch) for batch in batches]
         return batches
@@ -416,10 +470,50 @@ class Trainer(Runner):
         self, shown: list[Episode], tried: list[Episode], iteration: int
     ) -> tuple[list[Episode], list[Episode]]:
         """Choose this iteration's goals of both batches."""
-        stream = _GOALS + self.accelerator.process_index
-        draws = uniform_draws(self.loop.seed, stream, iteration, (len(shown) + len(tried),))
-        episodes = aimed(self.task.panoramas.atlas, [*shown, *tried], draws)
+        parts = self.accelerator.num_processes
+        count = (len(shown) + len(tried)) * parts
+        draws = uniform_draws(self.loop.seed, _GOALS, iteration, (count,))
+        first, then = np.split(draws, [len(shown) * parts])
+        own = np.concatenate([self._share(first), self._share(then)])
+        episodes = aimed(self.task.panoramas.atlas, [*shown, *tried], own)
         return episodes[: len(shown)], episodes[len(shown) :]
+
+    def _share(self, draws: Floats) -> Floats:
+        """Return the draws [..., B] of this process's episodes of a whole batch."""
+        return draws[..., self.accelerator.process_index :: self.accelerator.num_processes]
+
+
+def evened(batch: Recorded, demonstrations: int) -> Recorded:
+    """Make means over the decisions of a roll-out means over those of all processes.
+
+    The first `demonstrations` episodes are one roll-out, the others another. Every process has as
+    many episodes, but not as many decisions.
+    """
+    if processes.alone():
+        return batch
+    first = batch.rows.agent < demonstrations
+    own = np.array([first.sum(), (~first).sum()], np.float64)
+    usual = np.maximum(1.0, processes.mean(torch.from_numpy(own)).numpy())
+    factor = np.where(first, *(own / usual))
+    return replace(batch, row_share=batch.row_share * factor)
+
+
+def shared(loss: float, metrics: dict[str, float]) -> tuple[float, dict[str, float]]:
+    """Return a loss and metrics of all processes: rows add up, agreement is a mean over rows.
+
+    All else is a mean over processes, of those that have it.
+    """
+    if processes.alone():
+        return loss, metrics
+    every = processes.everyones(metrics | {"": loss})
+    names = dict.fromkeys(name for one in every for name in one)
+    found = {n: [one[n] for one in every if n in one] for n in names}
+    out = {name: sum(values) / len(values) for name, values in found.items()}
+    if "rows" in out:
+        out["rows"] = sum(found["rows"])
+        if "agree" in out:
+            out["agree"] = sum(o["agree"] * o["rows"] for o in every) / max(1.0, out["rows"])
+    return out.pop(""), out
 
 
 def _mix(*numbers: int) -> int:

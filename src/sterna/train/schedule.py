@@ -110,7 +110,10 @@ class Batches:
                 "lower the batch size"
             )
         if size % parts:
-            raise InputError(f"batch size {size} does not divide among {parts} processes")
+            raise InputError(
+                f"batch size {size} does not divide among {parts} processes; give "
+                f"--loop.batch-size (and --loop.demonstrations) a multiple of {parts}"
+            )
         self.episodes, self.size, self.seed, self.stream = episodes, size, seed, stream
         self.window, self.part, self.parts = window, part, parts
         if lengths is None:
@@ -137,5 +140,9 @@ class Batches:
 
     def __getitem__(self, index: int) -> list[Episode]:
         """Return this process's share of batch `index`."""
+        return self.whole(index)[self.part :: self.parts]
+
+    def whole(self, index: int) -> list[Episode]:
+        """Return batch `index` of all processes."""
         epoch, place = divmod(index, self.per_epoch)
-        return [self.episodes[i] for i in self._order(epoch)[place][self.part :: self.parts]]
+        return [self.episodes[i] for i in self._order(epoch)[place]]

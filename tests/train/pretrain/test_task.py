@@ -69,6 +69,21 @@ def test_a_batch_is_a_function_of_seed_and_iteration(
             assert not all(np.array_equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_processes_draw_their_share_of_one_batch(
+    task: PretrainTask, panoramas: Panoramas, episodes: list[Episode], name: TaskName
+) -> None:
+    """The losses of three shares are those of the whole batch."""
+    chosen = with_goals(panoramas, episodes)[:70:7]
+    task.eval()
+    with torch.no_grad():
+        batches = [task.draw(chosen, 0, 5, task=name)]
+        batches += [task.draw(chosen, 0, 5, task=name, share=(part, 3)) for part in range(3)]
+        whole, *parts = [task.losses(b, task.model(name, task.inputs(b)))[0] for b in batches]
+    assert sum(map(len, parts)) == len(whole) > 0
+    torch.testing.assert_close(sum(part.sum() for part in parts), whole.sum())
+
+
 def test_mix() -> None:
     """Shares are relative; the task of an iteration depends on nothing else."""
     mix = TaskMix(mlm=1.0, sap=3.0)

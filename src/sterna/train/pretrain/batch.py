@@ -55,18 +55,27 @@ def draw_batch(
     rng: np.random.Generator,
     ends: EndsConfig,
     masking: MaskingConfig,
+    kept: slice = slice(None),
 ) -> PretrainBatch:
-    """Draw where walks end and what is hidden; a function of the generator's state alone."""
+    """Draw where walks end and what is hidden; a function of the generator's state alone.
+
+    Of the walks those of `kept` are laid out; what is drawn for them does not depend on it.
+    """
     endings = [draw_end(panoramas.atlas, episode, task, rng, ends) for episode in episodes]
-    batch = lay_batch(task, episodes, endings, panoramas, objects, ends.rule)
+    own = episodes[kept]
+    batch = lay_batch(task, own, endings[kept], panoramas, objects, ends.rule)
     fields = dict(vars(batch))
     if task == "mlm":
-        fields["ids"], fields["word_labels"] = mask_words(batch.ids, batch.words, rng, masking)
+        ids, words = (tensor.numpy() for tensor in token_batch(episodes))
+        drawn, width = mask_words(ids, words, rng, masking), batch.ids.shape[1]
+        fields["ids"], fields["word_labels"] = (values[kept, :width] for values in drawn)
     if task == "mrc":
-        here = batch.walks.rows.node
-        fields["hidden_views"] = mask_regions(panoramas.lengths[here], rng, masking.regions)
+        here = np.array([ending.path[-1] for ending in endings])
+        hidden = mask_regions(panoramas.lengths[here], rng, masking.regions)
+        fields["hidden_views"] = hidden[kept]
         if objects is not None:
-            fields["hidden_objects"] = mask_regions(objects.counts(here), rng, masking.regions)
+            hidden = mask_regions(objects.counts(here), rng, masking.regions)
+            fields["hidden_objects"] = hidden[kept]
     return PretrainBatch(**fields)
 
 

@@ -44,5 +44,6 @@ class PretrainRunner(Runner):
         self.task = task
 
     def _pieces(self, iteration: int) -> Sequence[PretrainBatch]:
-        part = self.accelerator.process_index
-        return [self.task.draw(self.shown[iteration], self.loop.seed, iteration, part=part)]
+        share = (self.accelerator.process_index, self.accelerator.num_processes)
+        whole = self.shown.whole(iteration)
+        return [self.task.draw(whole, self.loop.seed, iteration, share=share)]

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import OBJECT, Panoramas
 from sterna.errors import InputError
@@ -150,17 +151,25 @@ class PretrainTask(nn.Module):
         iteration: int,
         *,
         task: TaskName | None = None,
-        part: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> PretrainBatch:
-        """Draw the batch of an iteration, a function of (seed, iteration, part) and the episodes.
+        """Draw the batch of an iteration, a function of (seed, iteration) and its episodes.
 
-        `task` overrides the mix; `part` tells processes that share a batch apart.
+        `task` overrides the mix; `share` (i, n): the walks i, i + n, ... of it, as the process i of
+        n learns from them.
         """
         name = task or self.config.mix.task(seed, iteration)
-        rng = np.random.default_rng([seed, _STREAM, iteration, 1 + part])
-        config = self.config
+        rng = np.random.default_rng([seed, _STREAM, iteration, 1])
+        config, (part, parts) = self.config, share
         return draw_batch(
-            name, episodes, self.panoramas, self.objects, rng, config.ends, config.masking
+            name,
+            episodes,
+            self.panoramas,
+            self.objects,
+            rng,
+            config.ends,
+            config.masking,
+            kept=slice(part, None, parts),
         )
 
     def inputs(self, batch: PretrainBatch) -> WalkInputs:
@@ -175,7 +184,11 @@ class PretrainTask(nn.Module):
     def learn(self, batch: PretrainBatch, output: PretrainOutput) -> TaskOutput:
         """Return the mean loss of what the model made of a batch."""
         losses, right = self.losses(batch, output)
-        loss = losses.mean() if len(losses) else output.embeds.sum() * 0.0
+        loss = output.embeds.sum() * 0.0
+        # Means are over what is asked for in all processes, whose gradients are averaged.
+        usual = max(processes.mean(float(len(losses))), 1e-6)
+        if len(losses):
+            loss = losses.mean() if processes.alone() else losses.sum() / usual
         name = batch.task
         return TaskOutput(loss, {name: float(loss.detach()), f"{name}_right": right})
 
