@@ -32,6 +32,7 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
+  data get     list the field's data sets and fetch them, verified, into one layout
   data check   say what a data folder holds, what is missing, where it is offered
   data make    make houses from seeds, with instructions, in the field's own files
   data encoder  train what looks at houses: pictures in, features that share a space with words out
@@ -70,6 +71,7 @@ COMMANDS = {
     "bench latency": "bench:latency",
     "score": "scoring:score",
     "models": "scoring:models",
+    "data get": "getting:get",
     "data check": "data:check",
     "data make": "houses:make",
     "data encoder": "houses:encoder",

@@ -83,11 +83,18 @@ class DataReport:
         if self.made:
             return []
         present = {row.source for row in self.rows if row.status != "missing"}
-        return [name for name in SOURCES if name not in present]
+        return [
+            name
+            for name, source in SOURCES.items()
+            if (source.checked_as or name) not in present
+            and not (Path(self.root) / source.folder).is_dir()
+        ]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON values (for ``--json``)."""
-        offers = {name: asdict(SOURCES[name]) for name in self.missing}
+        told = ("name", "where", "size", "terms")
+        missing = {name: SOURCES[name] for name in self.missing}
+        offers = {n: {key: getattr(source, key) for key in told} for n, source in missing.items()}
         rows = [asdict(row) for row in self.rows]
         return {"root": self.root, "ok": self.ok, "rows": rows, "missing": offers}
 
@@ -102,14 +109,14 @@ class DataReport:
             for row in cells
         ]
         if self.missing:
-            lines += ["", "Not found here, and offered by:"]
+            lines += ["", "Not found here (sterna data get NAME fetches, or says what to do):"]
+        terms: dict[str, list[str]] = {}
         for name in self.missing:
             source = SOURCES[name]
-            lines += [
-                f"  {source.name}: {source.size}",
-                f"    {source.where}",
-                f"    {source.terms}",
-            ]
+            lines += [f"  {name}: {source.name}, {source.size}", f"    {source.where}"]
+            terms.setdefault(source.terms, []).append(name)
+        lines += ["", "Their terms:"] if terms else []
+        lines += [f"  {', '.join(names)}: {said}" for said, names in terms.items()]
         verdict = "usable" if self.ok else "NOT usable: see the lines above"
         return "\n".join([*lines, "", f"{self.root}: {verdict}"])
 

@@ -25,7 +25,7 @@ _STEMS = {"r2r": "R2R", "r4r": "R4R", "fgr2r": "FGR2R"}
 _CONNECTIVITY = ("mp3d/connectivity", "connectivity", "R2R/connectivity", "")
 _BOXES = ("reverie/v1", "reverie", "REVERIE/annotations", "REVERIE", "")
 _BOX_FILES = ("BBox.tar.gz", "BBoxes.json", "BBoxes.json.gz", "BBox", "bbox")
-_FEATURES = ("features", "R2R/features", "REVERIE/features", "img_features", "")
+_FEATURES = ("features", "features/*", "R2R/features", "REVERIE/features", "img_features", "")
 
 
 class MissingDataError(InputError):
@@ -144,10 +144,13 @@ class Layout:
         raise self._missing(f"rxr_{split}_guide.jsonl[.gz]", places)
 
     def _under(self, places: Iterable[str]) -> list[Path]:
-        folders = [root / place for root in self._roots for place in places]
+        folders = []
+        for root in self._roots:
+            for place in places:
+                folders += sorted(root.glob(place)) if "*" in place else [root / place]
         return [folder for folder in folders if folder.is_dir()]
 
     def _missing(self, what: str, places: Iterable[str]) -> MissingDataError:
         tried = ", ".join(place or "." for place in places)
-        hint = "'sterna data check' tells where to get it"
+        hint = "'sterna data get' fetches it or says where it is"
         return MissingDataError(f"{self.root}: found no {what} (looked in {tried}); {hint}")
