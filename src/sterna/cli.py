@@ -37,6 +37,9 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data encoder  train what looks at houses: pictures in, features that share a space with words out
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
+  features views  what an image encoder (CLIP, SigLIP, DINO, ...) sees all around every viewpoint
+  features objects  what it sees in REVERIE's boxes
+  features merge  the files of shards in one
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   ego episodes write the episodes that walks are drawn from as a file to be walked (VLN-CE's)
@@ -74,6 +77,9 @@ COMMANDS = {
     "data encoder": "houses:encoder",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
+    "features views": "features:views",
+    "features objects": "features:objects",
+    "features merge": "features:merge",
     "ego make": "ego:make",
     "ego export": "ego:export",
     "ego sight": "sight:sight",
