@@ -32,6 +32,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
+  models convert  published checkpoints (DUET, ScaleVLN, AutoVLN, HAMT) in, and out again
+  push         put a policy on the Hub, with a card that says how it was scored
   data check   say what a data folder holds, what is missing, where it is offered
   data make    make houses from seeds, with instructions, in the field's own files
   data encoder  train what looks at houses: pictures in, features that share a space with words out
@@ -72,6 +74,8 @@ COMMANDS = {
     "bench latency": "bench:latency",
     "score": "scoring:score",
     "models": "scoring:models",
+    "models convert": "weights:convert",
+    "push": "weights:push",
     "data check": "data:check",
     "data make": "houses:make",
     "data encoder": "houses:encoder",

@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from sterna.data.boxes import IMAGE_HEIGHT, IMAGE_WIDTH
 from sterna.data.r2r import is_name
 from sterna.errors import InputError
 from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEWS
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pictures = NDArray[np.uint8]
 Place = tuple[str, str]
@@ -71,6 +75,14 @@ class PanoramaFolder:
     def places(self) -> tuple[Place, ...]:
         """Every (scan, viewpoint), sorted."""
         return tuple(sorted(self._files))
+
+    def size_of(self, scan: str, viewpoint: str) -> tuple[int, int]:
+        """Return width and height of a viewpoint's views."""
+        files = self._files[scan, viewpoint]
+        if len(files) == 1:
+            return self.size
+        height, width = read_picture(files[0]).shape[:2]
+        return width, height
 
     def views(self, scan: str, viewpoint: str) -> Pictures:
         """Return the 36 views of a viewpoint, uint8 [36, H, W, 3]; `InputError` for a bad file."""
@@ -127,29 +139,29 @@ def cut_views(
     out = np.empty((VIEWS, height, width, 3), np.uint8)
     for view in range(VIEWS):
         aside, elevation = _directions(float(VIEW_ELEVATIONS[view]), size, focal)
-        heading = aside + VIEW_HEADINGS[view] - math.radians(north)
-        x = (heading / (2 * math.pi) + 0.5) % 1.0 * columns - 0.5 + 1
-        y = np.clip((0.5 - elevation / math.pi) * rows - 0.5, 0, rows - 1)
+        turned = VIEW_HEADINGS[view] / (2 * math.pi) - north / 360 + 0.5
+        x = torch.remainder(aside + turned, 1.0) * columns + 0.5
+        y = ((0.5 - elevation) * rows - 0.5).clamp(0, rows - 1)
         # grid_sample counts from -1 to 1 between the middles of the outermost pixels.
-        grid = np.stack([2 * x / (columns + 1) - 1, 2 * y / max(1, rows - 1) - 1], -1)
-        seen = F.grid_sample(
-            source, torch.from_numpy(grid.astype(np.float32))[None], align_corners=True
-        )
-        out[view] = seen[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+        grid = torch.stack([2 * x / (columns + 1) - 1, 2 * y / (rows - 1) - 1], -1)
+        seen = F.grid_sample(source, grid[None], align_corners=True)[0]
+        out[view] = seen.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return out
 
 
 @lru_cache(maxsize=8)
-def _directions(
-    tilt: float, size: tuple[int, int], focal: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return how far aside of a camera and how high its pixels [h, w] look, in radians."""
+def _directions(tilt: float, size: tuple[int, int], focal: float) -> tuple[Tensor, Tensor]:
+    """Return how far aside of a camera (in turns) and how high (in half turns) pixels look."""
+    import torch
+
     width, height = size
     right = ((np.arange(width) + 0.5 - width / 2) / focal)[None, :]
     up = ((height / 2 - np.arange(height) - 0.5) / focal)[:, None]
     ahead = math.cos(tilt) - up * math.sin(tilt)
     rise = math.sin(tilt) + up * math.cos(tilt)
-    return np.arctan2(right, ahead), np.arctan2(rise, np.hypot(right, ahead))
+    aside = np.arctan2(right, ahead) / (2 * math.pi)
+    elevation = np.arctan2(rise, np.hypot(right, ahead)) / math.pi
+    return torch.from_numpy(aside).float(), torch.from_numpy(elevation).float()
 
 
 def _viewpoints(folder: Path) -> list[tuple[Place, list[Path]]]:

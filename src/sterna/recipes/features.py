@@ -65,6 +65,10 @@ class Source(Protocol):
         """Every (scan, viewpoint), sorted."""
         ...
 
+    def size_of(self, scan: str, viewpoint: str) -> tuple[int, int]:
+        """Return width and height of the views of one."""
+        ...
+
     def views(self, scan: str, viewpoint: str) -> Pictures:
         """Return the views of one, uint8 [36, H, W, 3]."""
         ...
@@ -90,6 +94,10 @@ class RenderedHouses:
     def places(self) -> tuple[Place, ...]:
         """Every (scan, viewpoint), sorted."""
         return tuple(sorted((s, v) for s, graph in self._graphs.items() for v in graph.viewpoints))
+
+    def size_of(self, scan: str, viewpoint: str) -> tuple[int, int]:
+        """Return width and height of what is rendered."""
+        return SIZE
 
     def views(self, scan: str, viewpoint: str) -> Pictures:
         """Render 36 views, 640 x 480 pixels, 60 degrees high."""
@@ -217,7 +225,7 @@ class _Run:
     @property
     def shot(self) -> Shot:
         """The camera, as the first viewpoint's pictures show it."""
-        height, width = _source(self.config).views(*self.places[0]).shape[1:3]
+        width, height = _source(self.config).size_of(*self.places[0])
         return Shot(width=width, height=height)
 
     @property
