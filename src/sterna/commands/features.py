@@ -40,7 +40,7 @@ def views(argv: Sequence[str]) -> int:
     args: Views = parse(Views, argv, "features views")
     config = FeatureConfig(**_settings(FeatureConfig, args))
     written = extract_views(config, args.out, workers=_workers(args), shard=read_shard(args.shard))
-    return _report(written, args, f"sterna train duet-r2r --data.views {args.out} ...")
+    return _report(written, args, f"sterna train RECIPE --data.views {args.out}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def objects(argv: Sequence[str]) -> int:
     boxes = find_boxes(config, find_data(args.data) if needs_data else None)
     shard = read_shard(args.shard)
     written = extract_objects(config, args.out, boxes, workers=_workers(args), shard=shard)
-    return _report(written, args, f"sterna train ... --data.objects {args.out}")
+    return _report(written, args, f"sterna train RECIPE --data.objects {args.out}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ def convert(argv: Sequence[str]) -> int:
         if args.into is not None:
             config = preset(args.into)
             report = save_relative(args.source, config, args.target, seed=args.seed)
-            following = f"sterna train ... --start.weights {args.target}"
+            following = f"sterna train RECIPE --start.weights {args.target}"
         else:
             report = convert_checkpoint(args.source, args.target, kind=args.kind, heads=args.heads)
             following = f"sterna eval {args.target} --views FEATURES"

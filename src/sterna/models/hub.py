@@ -141,11 +141,12 @@ def _ask(name: str, question: Callable[[], Answer]) -> Answer:
 
     # Transport errors belong to the library's HTTP client, which is another one in every version.
     transport: Any = getattr(errors, "HTTPError", OSError)
-    known: tuple[Any, ...] = (transport, errors.HFValidationError, OSError)
+    known: tuple[Any, ...] = (transport, errors.HFValidationError, OSError, RuntimeError)
     try:
         return question()
     except known as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        cause = error.__cause__ if isinstance(error, RuntimeError) else None
+        reason = " ".join(f"{error} {cause or ''}".split())[:240] or type(error).__name__
         raise InputError(
             f"{name}: the Hub does not give or take it ({reason}); check the name, log in with "
             "`hf auth login`, or give a folder"
