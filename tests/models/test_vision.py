@@ -70,6 +70,14 @@ def test_features_are_what_the_model_says(folders: dict[str, Path], kind: str) -
     assert encoder.classes == (1000 if kind in ("vit-imagenet", "efficientnet") else 0)
 
 
+@pytest.mark.parametrize("kind", ["dino", "clip"])
+def test_digest_is_of_the_file(folders: dict[str, Path], kind: str, tmp_path: Path) -> None:
+    """The same at every load (a run resumes by it), another for other weights."""
+    found = [open_vision(str(folders[kind]), device="cpu").digest for _ in range(2)]
+    other = open_vision(str(write_encoder(tmp_path / "x", kind, seed=1)), device="cpu").digest
+    assert found[0] == found[1] != other
+
+
 def test_mean_token_when_asked_for(folders: dict[str, Path]) -> None:
     folder, pictures = folders["dino"], [picture(7)]
     encoder = open_vision(str(folder), device="cpu", pool="mean")
@@ -162,3 +170,18 @@ def test_devices() -> None:
         assert find_device("auto") == "cpu"
         with pytest.raises(InputError, match="no CUDA device"):
             find_device("cuda:1")
+
+
+def test_view_encoders_of_houses_read_the_same(folders: dict[str, Path]) -> None:
+    """`data make houses --encoder NAME` reads DINO's first token, not a pooler drawn at random."""
+    from sterna.models.pictures import TransformersEncoder
+
+    pictures = np.stack([picture(i, SIDE, SIDE) for i in range(3)])
+    for kind in ("dino", "clip", "vit-imagenet"):
+        encoder = TransformersEncoder(str(folders[kind]))
+        other = open_vision(str(folders[kind]), device="cpu")
+        wanted, _ = other(other.prepare(list(pictures)))
+        np.testing.assert_allclose(encoder(pictures), wanted, rtol=1e-4, atol=1e-5)
+        assert encoder.size == other.size and encoder.digest == other.digest
+    with pytest.raises(InputError, match="expected uint8 pictures"):
+        encoder(pictures[:, :-1])

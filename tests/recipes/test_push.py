@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 
-from cli_tools import sterna
+from cli_tools import TINY_RUN, sterna
 from fake_hub import FakeHub, serving
+from sterna.cli import main
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
 from sterna.metrics import find_protocol
@@ -19,6 +22,7 @@ from sterna.models import hub as hub_module
 from sterna.models.duet import DUET
 from sterna.models.hub import find_folder, hub_name, push_folder
 from sterna.recipes.hubcard import build_card, public
+from sterna.recipes.policies import open_teacher
 from toy_duet import make_model
 
 # Of huggingface_hub's own upload of weights, whatever it is given.
@@ -35,17 +39,11 @@ def hub(tmp_path: Path) -> Iterator[FakeHub]:
 def run(tmp_path_factory: pytest.TempPathFactory, toy_house: Path) -> Path:
     """A tiny training run, evaluated."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stderr", open(folder.parent / "err", "w"))  # noqa: SIM115
-        from cli_tools import TINY_RUN
-        from sterna.cli import main
-
-        words = ["train", "toy-teacher", "--data", toy_house, "--out", folder, *TINY_RUN]
+    words = ["train", "toy-teacher", "--data", toy_house, "--out", folder, *TINY_RUN]
+    with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
         assert main([str(word) for word in words]) == 0
         assert main(["eval", str(folder), "--data", str(toy_house), "--episodes", "6"]) == 0
-        part = folder / "eval-part" / "result_val_unseen.json"
-        (folder / "eval").mkdir()
-        part.rename(folder / "eval" / part.name)
+    (folder / "eval-part").rename(folder / "eval")
     return folder
 
 
@@ -107,6 +105,7 @@ def test_a_run_is_pushed_and_walked_from_the_hub(
         "--out", tmp_path / "eval",
     )  # fmt: skip
     assert again.json["scores"] == result["scores"]
+    assert open_teacher(Path("hf:me/toy")).config == DUET.from_pretrained(run / "best").config
 
 
 def write_bench(path: Path) -> Path:

@@ -12,8 +12,8 @@ Legend: n pictures, F feature width, K classes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,8 @@ class Opened:
     net: nn.Module
     prepare: Prepare
     read: Read
+    settings: Any = None
+    """transformers' image processor, where the model has one."""
 
 
 class VisionEncoder:
@@ -58,7 +60,7 @@ class VisionEncoder:
     ) -> None:
         """Move a network to a device; most callers want `open_vision`."""
         self.name, self.precision, self.device = name, precision, torch.device(device)
-        self.digest = _digest(opened.net)
+        self.digest = weights_digest(opened.net)
         opened.net.eval().requires_grad_(False).to(self.device)
         self.prepare_one, self._read = opened.prepare, opened.read
         blank = self.prepare([np.zeros((48, 64, 3), np.uint8)])
@@ -103,7 +105,7 @@ def open_vision(
         net, prepare = open_openclip(folder)
         opened = Opened(net, prepare, partial(_read_clip, net))
     else:
-        opened = _open_transformers(name, pool)
+        opened = open_transformers(name, pool)
     return VisionEncoder(
         folder.name if folder.is_dir() else name, opened, precision=precision, device=where
     )
@@ -133,15 +135,17 @@ def need_transformers(name: str) -> Any:
     return transformers
 
 
-def _open_transformers(name: str, pool: Pool) -> Opened:
+def open_transformers(name: str, pool: Pool = "auto") -> Opened:
+    """Open an image model of transformers by folder or name; see `open_vision`."""
     library = need_transformers(name)
     try:
-        settings = library.AutoImageProcessor.from_pretrained(name, backend="pil")
-        config = library.AutoConfig.from_pretrained(name)
-        architecture = (config.architectures or [""])[0]
-        classifier = architecture.endswith("ForImageClassification")
-        kind = library.AutoModelForImageClassification if classifier else library.AutoModel
-        net, info = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True)
+        with _hushed(library):
+            settings = library.AutoImageProcessor.from_pretrained(name, backend="pil")
+            config = library.AutoConfig.from_pretrained(name)
+            architecture = (config.architectures or [""])[0]
+            classifier = architecture.endswith("ForImageClassification")
+            kind = library.AutoModelForImageClassification if classifier else library.AutoModel
+            net, info = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"encoder {name!r}: no image model to be read there: {reason}") from error
@@ -154,13 +158,30 @@ def _open_transformers(name: str, pool: Pool) -> Opened:
             f"encoder {name!r}: {len(lacking - untrained)} weights of {architecture or 'the model'}"
             f" are not in the file, first {min(lacking - untrained)}; fetch it again"
         )
+    for key in untrained:  # never read, and drawn anew at every load: the digest must not see it
+        nn.init.zeros_(net.get_parameter(key))
     prepare = partial(_prepare, settings)
     if classifier:
-        return Opened(net, prepare, _Classifier(name, net))
+        return Opened(net, prepare, _Classifier(name, net), settings)
     if hasattr(net, "get_image_features"):
-        return Opened(net, prepare, partial(_read_clip, net))
+        return Opened(net, prepare, partial(_read_clip, net), settings)
     pooled = pool == "auto" and not untrained
-    return Opened(net, prepare, partial(_read_tokens, net, pooled, pool == "mean"))
+    return Opened(net, prepare, partial(_read_tokens, net, pooled, pool == "mean"), settings)
+
+
+@contextmanager
+def _hushed(library: Any) -> Iterator[None]:
+    """Keep back what transformers says of loading: what is wrong, we say ourselves."""
+    logging = library.utils.logging
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _prepare(settings: Any, picture: Image.Image) -> Tensor:
@@ -244,7 +265,8 @@ def _numbers(values: Tensor) -> NDArray[np.float32]:
     return numbers
 
 
-def _digest(net: nn.Module) -> str:
+def weights_digest(net: nn.Module) -> str:
+    """Return a hash of all names and values of a network."""
     total = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         total.update(name.encode())

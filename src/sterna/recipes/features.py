@@ -220,7 +220,8 @@ class _Run:
             self._check(out, read_settings(out))
             _check_keys(out, self.keys)
         elif (self.folder / SETTINGS).is_file():
-            self._check(self.folder / SETTINGS, read_json(self.folder / SETTINGS))
+            found = read_json(self.folder / SETTINGS)
+            self._check(self.folder / SETTINGS, found, begun=True)
 
     @property
     def shot(self) -> Shot:
@@ -237,8 +238,17 @@ class _Run:
             "settings": json.dumps(self._settings, sort_keys=True),
         }
 
-    def _check(self, file: Path, found: Any) -> None:
-        wanted = self._settings
+    @property
+    def _begun(self) -> dict[str, Any]:
+        """What parts are bound to: the settings, and where exactly the pictures lie.
+
+        The file itself says only what their folder is called: shards come from many machines.
+        """
+        place = self.config.pictures or self.config.houses
+        return self._settings | {"from": str(place.resolve() if place else "")}
+
+    def _check(self, file: Path, found: Any, *, begun: bool = False) -> None:
+        wanted = self._begun if begun else self._settings
         if found == wanted:
             return
         other = found if isinstance(found, dict) else {}
@@ -252,7 +262,7 @@ class _Run:
 
     def extract(self, workers: int) -> None:
         """Encode every viewpoint that has no part yet."""
-        write_json(self.folder / SETTINGS, self._settings)
+        write_json(self.folder / SETTINGS, self._begun)
         todo = [
             place
             for place, key in zip(self.places, self.keys, strict=True)
@@ -277,8 +287,10 @@ class _Run:
         return array
 
     def clean(self) -> None:
-        """Remove the parts: the file holds them all."""
+        """Remove the parts: the file holds them all; and what a kill while joining left."""
         shutil.rmtree(self.folder)
+        for left in self.out.parent.glob(f".{self.out.name}.*.tmp"):
+            left.unlink(missing_ok=True)
 
     def written(self, count: int) -> Written:
         """Say what lies there now."""
@@ -310,7 +322,7 @@ def _settings(config: FeatureConfig, encoder: VisionEncoder, boxes: Boxes | None
     for name in ("scans", "boxes"):
         values.pop(name, None)
     for name in ("pictures", "houses"):
-        values[name] = None if values[name] is None else str(Path(values[name]).resolve())
+        values[name] = None if values[name] is None else Path(values[name]).resolve().name
     settings: dict[str, Any] = json.loads(json.dumps(values))
     return settings
 

@@ -62,6 +62,7 @@ def open_teacher(path: Path, *, branches: bool = False) -> DUET:
 
     `branches` keeps the text branches of a pre-training checkpoint.
     """
+    path = find_folder(path)
     check_teacher(path)
     if path.is_dir():
         return open_policy(path)[0]
