@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +147,10 @@ def test_a_run_that_is_interrupted_goes_on(
 def test_killed_among_processes(
     whole: Path, pictures: Path, eyes: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Two processes, killed without warning; one alone goes on."""
+    """One process, killed without warning; two go on."""
     out = tmp_path / "views.hdf5"
     words = ["features", "views", pictures, "--encoder", eyes["clip"], "--out", out]
-    words += ["--workers", "2", "--device", "cpu"]
+    words += ["--workers", "1", "--device", "cpu"]
     run = subprocess.Popen(
         [sys.executable, "-m", "sterna.cli", *map(str, words)],
         start_new_session=True,
@@ -158,13 +158,14 @@ def test_killed_among_processes(
         stderr=subprocess.DEVNULL,
     )
     folder = tmp_path / ".views.hdf5.parts"
-    until = time.monotonic() + 120
+    until = time.monotonic() + 150
     while len(list(folder.glob("*.npy"))) < 2 and run.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
-    os.killpg(run.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it was quicker
+        os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     assert len(list(folder.glob("*.npy"))) >= 2 or out.exists()
-    features.extract_views(config(pictures, eyes), out)
+    features.extract_views(config(pictures, eyes), out, workers=2)
     assert contents(out) == contents(whole)
 
 
