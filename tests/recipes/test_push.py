@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -20,7 +21,7 @@ from sterna.metrics import find_protocol
 from sterna.metrics.result import Estimate, Result, write_result
 from sterna.models import hub as hub_module
 from sterna.models.duet import DUET
-from sterna.models.hub import find_folder, hub_name, push_folder
+from sterna.models.hub import files_to_push, find_folder, hub_name, push_folder
 from sterna.recipes.hubcard import build_card, public
 from sterna.recipes.policies import open_teacher
 from toy_duet import make_model
@@ -100,6 +101,13 @@ def test_a_run_is_pushed_and_walked_from_the_hub(
     ):
         assert part in card, part
     assert str(run.parent) not in files["recipe.json"].decode() + card
+    flat = tmp_path / "flat"  # a policy whose folder is the run's own
+    shutil.copytree(run / "best", flat)
+    shutil.copy(run / "recipe.json", flat)
+    shutil.copy(run / "run.json", flat)
+    assert set(files_to_push(flat)) == {
+        flat / name for name in set(files) - {"README.md", "recipe.json"}
+    }
     again = sterna(
         capsys, "eval", "hf:me/toy", "--data", toy_house, "--episodes", 6, "--json",
         "--out", tmp_path / "eval",

@@ -16,7 +16,8 @@ CARD = "README.md"
 SAFE = ("*.json", "*.safetensors", "*.txt", "*.jinja", CARD)
 """What is fetched and sent: nothing that anyone would unpickle or execute."""
 _NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}(@[\w./-]{1,100})?")
-_KEPT_HOME = ("original.json", "original.safetensors")
+_KEPT_HOME = (CARD, "original.json", "original.safetensors", "recipe.json", "run.json")
+"""What a folder may hold that is not sent as it is: a run's files name this machine's paths."""
 Answer = TypeVar("Answer")
 
 
@@ -123,12 +124,12 @@ def push_folder(
 
 
 def files_to_push(folder: Path) -> list[Path]:
-    """Return the files of a policy folder that go to the Hub, the card left out."""
+    """Return the files of a policy folder that go to the Hub as they are."""
     found = sorted(
         file
         for pattern in SAFE
         for file in folder.glob(pattern)
-        if file.is_file() and file.name not in (CARD, *_KEPT_HOME)
+        if file.is_file() and file.name not in _KEPT_HOME
     )
     if not any(file.suffix == ".safetensors" for file in found):
         raise InputError(f"{folder}: no .safetensors in it; give a saved policy")

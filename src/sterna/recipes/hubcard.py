@@ -99,10 +99,8 @@ def build_card(
         _latency(latency),
         f"Written by sterna {__version__}.",
     ]
-    return (
-        "\n\n".join([_front(folder, name, scored, licence), *(part for part in text if part)])
-        + "\n"
-    )
+    front = _front(folder, name, scored, licence)
+    return "\n\n".join([front, *(part for part in text if part)]) + "\n"
 
 
 def _front(folder: Path, name: str, results: Sequence[Result], licence: str | None) -> str:
