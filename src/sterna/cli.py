@@ -32,6 +32,8 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   score        score a trajectory or submission file
   study        train and score a whole table over seeds, with controls
   models       list the model presets: parameters, sizes, the checkpoints they load
+  models convert  published checkpoints (DUET, ScaleVLN, AutoVLN, HAMT) in, and out again
+  push         put a policy on the Hub, with a card that says how it was scored
   data get     list the field's data sets and fetch them, verified, into one layout
   data check   say what a data folder holds, what is missing, where it is offered
   data make    make houses from seeds, with instructions, in the field's own files
@@ -39,6 +41,9 @@ USAGE = """usage: sterna COMMAND [options]      (sterna COMMAND --help teaches e
   data import  bring your own building: panoramas with poses become a data folder
   data embed   embed text observations into a view store
   data r4r     derive R4R from R2R
+  features views  what an image encoder (CLIP, SigLIP, DINO, ...) sees all around every viewpoint
+  features objects  what it sees in REVERIE's boxes
+  features merge  the files of shards in one
   ego make     walk episodes and keep frames, actions and expert labels (VLN-R1's data)
   ego export   the same as VLN-Ego's JSON or a LeRobot dataset
   ego episodes write the episodes that walks are drawn from as a file to be walked (VLN-CE's)
@@ -71,6 +76,8 @@ COMMANDS = {
     "bench latency": "bench:latency",
     "score": "scoring:score",
     "models": "scoring:models",
+    "models convert": "weights:convert",
+    "push": "weights:push",
     "data get": "getting:get",
     "data check": "data:check",
     "data make": "houses:make",
@@ -78,6 +85,9 @@ COMMANDS = {
     "data import": "building:bring",
     "data embed": "data:embed",
     "data r4r": "data:r4r",
+    "features views": "features:views",
+    "features objects": "features:objects",
+    "features merge": "features:merge",
     "ego make": "ego:make",
     "ego export": "ego:export",
     "ego sight": "sight:sight",

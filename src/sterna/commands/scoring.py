@@ -22,7 +22,8 @@ class Eval(Common):
     """
 
     policy: tyro.conf.Positional[Path]
-    """Run folder (its best weights), saved policy, or exported folder (with --engine)."""
+    """Run folder (its best weights), saved policy, hf:owner/name of the Hub, or exported folder
+    (with --engine)."""
     split: str = "val_unseen"
     """Split to walk."""
     engine: Literal["torch", "onnx", "onnx-int8"] = "torch"
@@ -62,7 +63,7 @@ def evaluate(argv: Sequence[str]) -> int:
     args: Eval = parse(Eval, argv, "eval")
     use_threads(args.threads)
     power = Power(engine=args.engine, workers=args.workers, threads=args.threads or 1)
-    root, out = find_data(args.data), args.out or args.policy / _eval_folder(args)
+    root, out = find_data(args.data), args.out or _beside(args.policy) / _eval_folder(args)
     if args.submit:
         file = run_submit(
             args.policy,
@@ -93,6 +94,16 @@ def evaluate(argv: Sequence[str]) -> int:
     text = f"{format_result(result)}\nresult and submission: {out}"
     say(text, _summary(result) | {"out": str(out)}, args.json)
     return 0
+
+
+def _beside(policy: Path) -> Path:
+    """Return where results go: beside the policy; of one of the Hub, a folder of its name here."""
+    from sterna.models.hub import PREFIX
+
+    name = str(policy)
+    if not name.startswith(PREFIX):
+        return policy
+    return Path(name.removeprefix(PREFIX).partition("@")[0].replace("/", "--"))
 
 
 def _eval_folder(args: Eval) -> str:

@@ -9,7 +9,7 @@ height in pixels of a 640 x 480 view). A viewpoint without objects has no datase
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sterna.data.boxes import IMAGE_HEIGHT, IMAGE_WIDTH, Boxes, SeenObject
 from sterna.data.textobs import Encoder
-from sterna.data.viewfile import HDF5_ERRORS, feature_columns, open_hdf5, unreadable
+from sterna.data.viewfile import HDF5_ERRORS, Shot, feature_columns, open_hdf5, unreadable
 from sterna.errors import InputError
 from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, Floats, Ints, wrap
 
@@ -42,6 +42,8 @@ class PlacedObjects:
     directions: Floats
     sizes: Floats
     logits: NDArray[np.float32] | None = None
+    boxes: Floats | None = None
+    """(x, y, width, height) in pixels of the view that `directions` is of, [n, 4]; or None."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -111,13 +113,25 @@ def read_objects(
     return ObjectStore(objects, size, str(path))
 
 
-def write_objects(path: str | os.PathLike[str], store: ObjectStore) -> None:
-    """Write a store in DUET's layout; the file appears under its name only when complete."""
+def write_objects(
+    path: str | os.PathLike[str],
+    store: ObjectStore,
+    attrs: Mapping[str, str | int | float] | None = None,
+    *,
+    shot: Shot | None = None,
+    dtype: str | None = None,
+) -> None:
+    """Write a store in DUET's layout; the file appears under its name only when complete.
+
+    `attrs` go to the root; `shot` compresses and adds scan, viewpoint, camera and boxes to each
+    dataset (as HAMT's files have); `dtype` is that of the features, float32 unless given.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with h5py.File(partial, "w") as file:
+            file.attrs.update(dict(attrs or {}))
             file.attrs["feature_size"] = store.size
             for key in store.keys:
                 placed = store.at(key)
@@ -131,9 +145,14 @@ def write_objects(path: str | os.PathLike[str], store: ObjectStore) -> None:
                         placed.logits,
                     ]
                 )
-                item = file.create_dataset(key, data=np.concatenate(columns, axis=1))
+                values = np.concatenate(columns, axis=1, dtype=dtype)
+                packed = None if shot is None else "gzip"
+                item = file.create_dataset(key, data=values, compression=packed)
+                item.attrs.update({} if shot is None else shot.attrs(key))
                 item.attrs["obj_ids"] = placed.ids
                 item.attrs["directions"], item.attrs["sizes"] = placed.directions, placed.sizes
+                if shot is not None and placed.boxes is not None:
+                    item.attrs["bboxes"] = placed.boxes
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
@@ -154,13 +173,8 @@ def named_objects(boxes: Boxes, encoder: Encoder, scans: Iterable[str]) -> Objec
     objects = {}
     for (scan, viewpoint), things in seen.items():
         if things:
-            directions, sizes = zip(*(_place(thing) for thing in things), strict=True)
-            objects[f"{scan}_{viewpoint}"] = PlacedObjects(
-                ids=np.array([thing.object_id for thing in things], np.int64),
-                features=vectors[[row[thing.plain_name] for thing in things]],
-                directions=np.array(directions),
-                sizes=np.array(sizes),
-            )
+            named = vectors[[row[thing.plain_name] for thing in things]]
+            objects[f"{scan}_{viewpoint}"] = place_objects(things, named)
     return ObjectStore(objects, vectors.shape[1], f"names of objects by {encoder.name}")
 
 
@@ -179,11 +193,25 @@ def direction_of_pixel(view: int, x: float, y: float) -> tuple[float, float]:
     return float(wrap(heading)), float(elevation)
 
 
-def _place(thing: SeenObject) -> tuple[tuple[float, float], tuple[float, float]]:
-    areas = [w * h for _, _, w, h in thing.boxes]
-    best = int(np.argmax(areas))
-    x, y, w, h = thing.boxes[best]
-    return direction_of_pixel(thing.views[best], x + w / 2, y + h / 2), (w, h)
+def largest_box(thing: SeenObject) -> int:
+    """Return which of an object's boxes is the largest, the first on ties."""
+    return int(np.argmax([w * h for _, _, w, h in thing.boxes]))
+
+
+def place_objects(things: Sequence[SeenObject], features: NDArray[np.float32]) -> PlacedObjects:
+    """Place visible objects, one row of `features` [n, F] each, at their largest boxes."""
+    chosen = [(thing, largest_box(thing)) for thing in things]
+    boxes = np.array([thing.boxes[k] for thing, k in chosen], np.float64).reshape(-1, 4)
+    views = [thing.views[k] for thing, k in chosen]
+    middles = boxes[:, :2] + boxes[:, 2:] / 2
+    pairs = [direction_of_pixel(v, x, y) for v, (x, y) in zip(views, middles.tolist(), strict=True)]
+    return PlacedObjects(
+        ids=np.array([thing.object_id for thing in things], np.int64),
+        features=features,
+        directions=np.array(pairs, np.float64).reshape(-1, 2),
+        sizes=boxes[:, 2:],
+        boxes=boxes,
+    )
 
 
 def _nothing(size: int) -> PlacedObjects:

@@ -31,6 +31,27 @@ HDF5_ERRORS = (
 _ANGLES = ("view_headings", "view_elevations")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """The camera behind features, as each dataset of HAMT's files states it."""
+
+    width: int = 640
+    height: int = 480
+    vfov: int = 60
+    """Vertical field of view in degrees."""
+
+    def attrs(self, key: str) -> dict[str, str | int]:
+        """Return the attributes of the dataset ``scan_viewpoint``."""
+        scan, _, viewpoint = key.rpartition("_")
+        return {
+            "scanId": scan,
+            "viewpointId": viewpoint,
+            "image_w": self.width,
+            "image_h": self.height,
+            "vfov": self.vfov,
+        }
+
+
 def camera_angles() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Headings and elevations (radians, float64 [36]) of the simulator's 36 discrete views."""
     index = np.arange(36)
@@ -45,11 +66,14 @@ def write_views(
     attrs: Mapping[str, str | int | float] | None = None,
     *,
     logits: bool = False,
+    shot: Shot | None = None,
 ) -> int:
     """Write (key, array [V, F]) pairs as an HDF5 view store; return how many were written.
 
-    `logits` says that the last 1000 columns are ImageNet logits. The file appears under its name
-    only when complete. Arrays keep their dtype; another shape, NaN or infinity is an `InputError`.
+    `logits` says that the last 1000 columns are ImageNet logits; `shot` writes datasets as HAMT's
+    extractor does: compressed, each with its scan, viewpoint and camera. The file appears under its
+    name only when complete. Arrays keep their dtype; another shape, NaN or infinity is an
+    `InputError`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +84,7 @@ def write_views(
         with h5py.File(partial, "w") as file:
             file.attrs[_ANGLES[0]], file.attrs[_ANGLES[1]] = angles
             file.attrs.update(dict(attrs or {}))
-            count, width = _write_all(file, target, pairs, len(angles[0]))
+            count, width = _write_all(file, target, pairs, len(angles[0]), shot)
             file.attrs["feature_size"] = width - LOGITS if logits else width
         os.replace(partial, target)
     finally:
@@ -69,7 +93,11 @@ def write_views(
 
 
 def _write_all(
-    file: h5py.File, target: Path, pairs: Iterable[tuple[str, Floats]], views: int
+    file: h5py.File,
+    target: Path,
+    pairs: Iterable[tuple[str, Floats]],
+    views: int,
+    shot: Shot | None,
 ) -> tuple[int, int]:
     count, width = 0, None
     for key, values in pairs:
@@ -83,7 +111,11 @@ def _write_all(
             raise InputError(f"{target}: {key}: NaN or infinity in the features to write")
         if key in file:
             raise InputError(f"{target}: {key}: given twice")
-        file.create_dataset(key, data=values)
+        if shot is None:
+            file.create_dataset(key, data=values)
+        else:
+            item = file.create_dataset(key, data=values, compression="gzip")
+            item.attrs.update(shot.attrs(key))
         count += 1
     if width is None:
         raise InputError(f"{target}: no viewpoint to write")

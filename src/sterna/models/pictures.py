@@ -1,11 +1,10 @@
-"""Any image model of the transformers library as a view encoder (extra `vlm`).
+"""Any image model of the transformers library as a view encoder of houses (extra `vlm`).
 
 Its features share no space with word vectors of ours, so a policy has to learn the connection.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sterna.errors import InputError
+from sterna.models.vision import open_transformers, weights_digest
 
 BATCH = 32
 
 
 class TransformersEncoder:
-    """An image model by name or folder: its image features, else pooled output, else mean token.
+    """An image model by name or folder; what is read of it: `models.vision`.
 
     Pictures are rendered at the size the model was made for, and normalised as its own
     configuration says; nothing is cropped. Raises `InputError` if transformers is missing or the
@@ -28,30 +28,16 @@ class TransformersEncoder:
 
     def __init__(self, name: str) -> None:
         """Load the model (safetensors alone) for inference."""
-        try:
-            from transformers import AutoImageProcessor, AutoModel
-        except ImportError as error:
-            raise InputError(
-                f"encoder {name!r}: needs the transformers library; pip install 'sterna[vlm]'"
-            ) from error
-        try:
-            reader: Any = AutoImageProcessor
-            settings = reader.from_pretrained(name, use_fast=False)
-            model = AutoModel.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
-            reason = str(error).strip().splitlines()[0][:160]
-            raise InputError(
-                f"encoder {name!r}: no image model to be read there: {reason}"
-            ) from error
-        self.name = name
-        self._model: Any = model.eval().requires_grad_(False)
+        opened = open_transformers(name)
+        opened.net.eval().requires_grad_(False)
+        self.name, self._read = name, opened.read
         self._mean, self._deviation = (
-            torch.tensor(getattr(settings, key, default), dtype=torch.float32)[:, None, None]
+            torch.tensor(getattr(opened.settings, key, default), dtype=torch.float32)[:, None, None]
             for key, default in (("image_mean", [0.5] * 3), ("image_std", [0.5] * 3))
         )
-        self.pixels = _pixels(settings)
+        self.pixels = _pixels(opened.settings)
         self.size = self(np.zeros((1, *self.pixels[::-1], 3), np.uint8)).shape[1]
-        self.digest = _digest(model)
+        self.digest = weights_digest(opened.net)
 
     def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """Encode pictures uint8 [n, H, W, 3] to float32 [n, F]."""
@@ -67,16 +53,8 @@ class TransformersEncoder:
 
     def _encode(self, images: NDArray[np.uint8]) -> Tensor:
         x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255
-        x = (x - self._mean) / self._deviation
-        if hasattr(self._model, "get_image_features"):
-            out: Any = self._model.get_image_features(pixel_values=x)
-        else:
-            out = self._model(pixel_values=x)
-        if not isinstance(out, Tensor):
-            pooled = getattr(out, "pooler_output", None)
-            out = out.last_hidden_state.flatten(2).mean(1) if pooled is None else pooled
-        features: Tensor = out.flatten(1)
-        return features
+        features, _ = self._read((x - self._mean) / self._deviation)
+        return features.flatten(1)
 
 
 def _pixels(settings: Any) -> tuple[int, int]:
@@ -85,11 +63,3 @@ def _pixels(settings: Any) -> tuple[int, int]:
     size = crop or getattr(settings, "size", None) or {}
     side = size.get("shortest_edge", 224)
     return int(size.get("width", side)), int(size.get("height", side))
-
-
-def _digest(model: Any) -> str:
-    total = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        total.update(name.encode())
-        total.update(value.contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else b"")
-    return total.hexdigest()

@@ -45,7 +45,17 @@ PRESETS: dict[str, Preset] = {
         paper=_SCALE,
     ),
     "duet-reverie": Preset(
-        config=DuetConfig(object_size=768), checkpoint="DUET REVERIE best_val_unseen", paper=_DUET
+        config=DuetConfig(object_size=768),
+        checkpoint="DUET and AutoVLN REVERIE best_val_unseen",
+        paper=_DUET,
+    ),
+    "duet-soon": Preset(
+        config=DuetConfig(object_size=2048), checkpoint="DUET SOON best_val_unseen", paper=_DUET
+    ),
+    "scalevln-reverie": Preset(
+        config=DuetConfig(feature_size=1024, object_size=768),
+        checkpoint="OpenGVLab/ScaleVLN REVERIE, CLIP ViT-H/14",
+        paper=_SCALE,
     ),
     "minivln": Preset(
         config=_MINI,

@@ -18,6 +18,7 @@ from sterna.models.folder import (
     read_sizes,
     write_folder,
 )
+from sterna.models.hub import find_folder
 from sterna.models.weights import expected_shapes, read_tensors, require_same
 
 
@@ -30,12 +31,12 @@ def save_pretrained(model: DUET, folder: str | Path, *, notes: str = "") -> Path
 
 
 def from_pretrained(folder: str | Path, *, check: bool = True) -> DUET:
-    """Load a folder written by `save_pretrained`, in eval mode.
+    """Load a folder of `save_pretrained`, or a policy of the Hub (owner/name), in eval mode.
 
     Strict: any missing, unexpected or mis-shaped entry is a `WeightsError` with a table; so is a
     probe whose outputs differ from those stored (skipped with `check=False`).
     """
-    source = Path(folder)
+    source = find_folder(folder)
     config = read_config(source / CONFIG)
     state = read_tensors(source / WEIGHTS)
     require_same(expected_shapes(config), state, str(source / WEIGHTS))

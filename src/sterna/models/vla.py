@@ -287,9 +287,15 @@ class Vla(nn.Module):
 
         return vla_folder.save_pretrained(self, folder, notes=notes)
 
+    def push_to_hub(self, name: str, *, notes: str = "", private: bool = True) -> str:
+        """Put the policy on the Hub as owner/name and return its URL; see `hub.push_to_hub`."""
+        from sterna.models import hub
+
+        return hub.push_to_hub(self, name, notes=notes, private=private)
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, check: bool = True) -> Vla:
-        """Load what `save_pretrained` wrote, strictly, in eval mode; raises `InputError`."""
+        """Load a folder, or owner/name of the Hub, strictly, in eval mode; raises `InputError`."""
         from sterna.models import vla_folder
 
         return vla_folder.from_pretrained(folder, check=check)

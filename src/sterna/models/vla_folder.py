@@ -16,6 +16,7 @@ from sterna.models.folder import (
     read_sizes,
     write_folder,
 )
+from sterna.models.hub import find_folder
 from sterna.models.vla import Vla, VlaBatch, VlaConfig
 from sterna.models.weights import read_tensors, require_same
 
@@ -29,12 +30,12 @@ def save_pretrained(model: Vla, folder: str | Path, *, notes: str = "") -> Path:
 
 
 def from_pretrained(folder: str | Path, *, check: bool = True) -> Vla:
-    """Load a folder written by `save_pretrained`, in eval mode.
+    """Load a folder written by `save_pretrained`, or a policy of the Hub, in eval mode.
 
     Strict: a missing, unexpected or mis-shaped entry is a `WeightsError` with a table; so is a
     probe whose outputs differ from those stored (skipped with `check=False`).
     """
-    source = Path(folder)
+    source = find_folder(folder)
     model = Vla(read_config(source / CONFIG))
     state = read_tensors(source / WEIGHTS)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}

@@ -69,19 +69,38 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     `WeightsError` for a truncated, foreign or unsafe file.
     """
     file = find_file(path)
+    content = read_content(file)
+    for key in state_path(content):
+        content = content[key]
+    return only_tensors(content, file)
+
+
+def read_content(path: str | Path) -> Any:
+    """Read a .safetensors or torch file as it is (nested, other values too); never runs code.
+
+    Of torch files only tensors, plain values and NumPy's number types are allowed. Raises
+    `WeightsError` for a truncated, foreign or unsafe file.
+    """
+    file = find_file(path)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)
         with torch.serialization.safe_globals(_numpy_scalars()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise _unreadable(file, error) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise _unreadable(file, error) from error
+
+
+def state_path(content: Any) -> tuple[str, ...]:
+    """Return the keys under which the named tensors of a checkpoint lie; () for a flat one."""
+    path: list[str] = []
     for key in ("vln_bert", "state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    return _only_tensors(content, file)
+            path.append(key)
+    return tuple(path)
 
 
 def load_weights(
@@ -209,7 +228,8 @@ def _unreadable(file: Path, error: Exception) -> WeightsError:
     )
 
 
-def _only_tensors(content: object, file: Path) -> dict[str, Tensor]:
+def only_tensors(content: object, file: Path) -> dict[str, Tensor]:
+    """Return `content` if it is named tensors and nothing else; `WeightsError` if it is not."""
     if not isinstance(content, dict) or not content:
         raise WeightsError(
             f"{file}: expected named tensors, found {type(content).__name__}; "

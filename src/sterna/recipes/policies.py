@@ -13,13 +13,18 @@ from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
+from sterna.models.hub import find_folder
 from sterna.models.pretrained import from_pretrained
 from sterna.models.weights import Kind, load_weights
 from sterna.recipes.config import DataConfig
 
 
 def policy_folder(folder: Path) -> Path:
-    """Return the folder of weights: `folder` itself, or its ``best`` where it is a run."""
+    """Return the folder of weights: `folder` itself, or its ``best`` where it is a run.
+
+    ``hf:owner/name`` is fetched from the Hub.
+    """
+    folder = find_folder(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected a run or a saved policy")
     policy = folder if (folder / "model.safetensors").is_file() else folder / "best"
@@ -57,6 +62,7 @@ def open_teacher(path: Path, *, branches: bool = False) -> DUET:
 
     `branches` keeps the text branches of a pre-training checkpoint.
     """
+    path = find_folder(path)
     check_teacher(path)
     if path.is_dir():
         return open_policy(path)[0]

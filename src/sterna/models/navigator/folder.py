@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sterna.errors import InputError
 from sterna.files import read_json, write_json, write_text
+from sterna.models.hub import find_folder
 from sterna.models.navigator.eyes import seeing_class
 from sterna.models.navigator.families import (
     calm,
@@ -95,12 +96,12 @@ def save(
 def load(
     folder: str | Path, *, precision: Precision = "fp32", local_files_only: bool = True
 ) -> VlmNavigator:
-    """Read what `save` wrote, in eval mode.
+    """Read what `save` wrote (or a policy of the Hub, owner/name), in eval mode.
 
     An adapter's base is looked for where `base` says, and fetched only if `local_files_only` is
     False. `InputError` for a folder that is none, with what differs where weights do not fit.
     """
-    source = Path(folder)
+    source = find_folder(folder)
     settings = read_settings(source)
     processor = Processor.load(source, settings)
     base = settings["base"]
