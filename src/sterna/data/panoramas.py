@@ -11,9 +11,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +20,13 @@ from PIL import Image
 from sterna.data.boxes import IMAGE_HEIGHT, IMAGE_WIDTH
 from sterna.data.r2r import is_name
 from sterna.errors import InputError
-from sterna.world.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEWS
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from sterna.world.geometry import VIEWS
+from sterna.world.panorama import check_panorama, views_of
 
 Pictures = NDArray[np.uint8]
 Place = tuple[str, str]
 """Scan and viewpoint."""
 
-VFOV = 60.0
-"""Vertical field of view of the 36 views in degrees."""
 SIZE = (IMAGE_WIDTH, IMAGE_HEIGHT)
 """Width and height of a view in pixels."""
 _ENDINGS = (".jpg", ".jpeg", ".png")
@@ -91,12 +85,8 @@ class PanoramaFolder:
             raise InputError(f"{self.root}: no pictures of viewpoint {scan}/{viewpoint}")
         if len(files) == 1:
             panorama = read_picture(files[0])
-            if panorama.shape[1] != 2 * panorama.shape[0]:
-                raise InputError(
-                    f"{files[0]}: an equirectangular panorama is twice as wide as high, found "
-                    f"{panorama.shape[1]}x{panorama.shape[0]}"
-                )
-            return cut_views(panorama, self.size, north=self.north)
+            check_panorama(panorama, str(files[0]))
+            return views_of(panorama, self.size, heading=math.radians(self.north))
         pictures = [read_picture(file) for file in files]
         for file, picture in zip(files, pictures, strict=True):
             _check_view(file, picture, pictures[0])
@@ -111,57 +101,6 @@ def read_picture(path: Path) -> Pictures:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"{path}: not a whole picture ({reason}); fetch it again") from error
-
-
-def cut_views(
-    panorama: Pictures, size: tuple[int, int] = SIZE, vfov: float = VFOV, *, north: float = 0.0
-) -> Pictures:
-    """Cut the simulator's 36 views from an equirectangular panorama [H, 2H, 3]: [36, h, w, 3].
-
-    A view is a pinhole picture of `size` (width, height) and `vfov` degrees, at headings
-    30 deg * (i mod 12) and elevations 30 deg * (i // 12 - 1). Column x of the panorama looks to
-    heading `north` + 360 deg * ((x + 0.5) / 2H - 0.5), clockwise; its top row looks straight up.
-    Sampling is bilinear; a panorama finer than the views is first reduced to their resolution.
-    """
-    import torch
-    import torch.nn.functional as F
-
-    width, height = size
-    focal = height / 2 / math.tan(math.radians(vfov) / 2)
-    wide = math.ceil(2 * math.pi * focal / 2) * 2
-    if panorama.shape[1] > wide:
-        smaller = Image.fromarray(panorama).resize((wide, wide // 2), Image.Resampling.LANCZOS)
-        panorama = np.asarray(smaller)
-    rows, columns = panorama.shape[:2]
-    # One column more on either side, so that the seam is no seam.
-    source = torch.from_numpy(np.pad(panorama, ((0, 0), (1, 1), (0, 0)), mode="wrap"))
-    source = source.permute(2, 0, 1)[None].float()
-    out = np.empty((VIEWS, height, width, 3), np.uint8)
-    for view in range(VIEWS):
-        aside, elevation = _directions(float(VIEW_ELEVATIONS[view]), size, focal)
-        turned = VIEW_HEADINGS[view] / (2 * math.pi) - north / 360 + 0.5
-        x = torch.remainder(aside + turned, 1.0) * columns + 0.5
-        y = ((0.5 - elevation) * rows - 0.5).clamp(0, rows - 1)
-        # grid_sample counts from -1 to 1 between the middles of the outermost pixels.
-        grid = torch.stack([2 * x / (columns + 1) - 1, 2 * y / (rows - 1) - 1], -1)
-        seen = F.grid_sample(source, grid[None], align_corners=True)[0]
-        out[view] = seen.add_(0.5).clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-    return out
-
-
-@lru_cache(maxsize=8)
-def _directions(tilt: float, size: tuple[int, int], focal: float) -> tuple[Tensor, Tensor]:
-    """Return how far aside of a camera (in turns) and how high (in half turns) pixels look."""
-    import torch
-
-    width, height = size
-    right = ((np.arange(width) + 0.5 - width / 2) / focal)[None, :]
-    up = ((height / 2 - np.arange(height) - 0.5) / focal)[:, None]
-    ahead = math.cos(tilt) - up * math.sin(tilt)
-    rise = math.sin(tilt) + up * math.cos(tilt)
-    aside = np.arctan2(right, ahead) / (2 * math.pi)
-    elevation = np.arctan2(rise, np.hypot(right, ahead)) / math.pi
-    return torch.from_numpy(aside).float(), torch.from_numpy(elevation).float()
 
 
 def _viewpoints(folder: Path) -> list[tuple[Place, list[Path]]]:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sterna.data.boxes import IMAGE_HEIGHT, IMAGE_WIDTH, Boxes, SeenObject, read_boxes
 from sterna.data.layout import Layout
 from sterna.data.objects import ObjectStore, place_objects, write_objects
-from sterna.data.panoramas import SIZE, VFOV, PanoramaFolder, Pictures, Place
+from sterna.data.panoramas import SIZE, PanoramaFolder, Pictures, Place
 from sterna.data.viewfile import (
     LOGITS,
     Shot,
@@ -40,6 +40,7 @@ from sterna.recipes.featuremerge import read_settings
 from sterna.recipes.jobs import Job, job_pool
 from sterna.world.graph import load_graph
 from sterna.world.houses import make_house, seed_of
+from sterna.world.panorama import VFOV
 
 SETTINGS = "settings.json"
 _CHUNK = 8  # viewpoints a job: enough to read ahead, few enough that bars move

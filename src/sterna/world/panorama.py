@@ -109,10 +109,33 @@ def views_of(
         raise InputError(f"views need pixels and an angle under 180, found {size} and {vfov}")
     picture = _as_fine(panorama, size[1], vfov)
     out = np.empty((len(headings), size[1], size[0], 3), np.uint8)
-    for view, angles in enumerate(zip(headings, elevations, strict=True)):
-        rays = view_rays(size, float(angles[0]), float(angles[1]), vfov)
-        values = look_up(picture, *places_of(rays, (len(picture), 2 * len(picture)), heading))
-        out[view] = np.rint(values).astype(np.uint8)
+    for elevation in np.unique(elevations):
+        # Views of one elevation differ by where they begin in the panorama alone.
+        rays = view_rays(size, 0.0, float(elevation), vfov)
+        row, column = places_of(rays, picture.shape[:2])
+        mine = np.flatnonzero(elevations == elevation)
+        turns = (headings[mine] - heading) / (2 * math.pi) * picture.shape[1]
+        out[mine] = _sampled(picture, row, column, turns)
+    return out
+
+
+def _sampled(picture: NDArray[np.generic], row: Floats, column: Floats, turns: Floats) -> Picture:
+    """Return what `look_up` says, rounded, with columns shifted by each turn: [V, h, w, 3]."""
+    import torch  # the fastest bilinear sampler that is at hand
+    from torch.nn.functional import grid_sample
+
+    height, width = picture.shape[:2]
+    # One column more on either side, so that the seam is no seam.
+    wide = np.pad(picture, ((0, 0), (1, 1), (0, 0)), mode="wrap").astype(np.float32)
+    source = torch.from_numpy(wide).permute(2, 0, 1)[None]
+    # grid_sample counts from -1 to 1 between the middles of the outermost pixels.
+    y = torch.from_numpy(np.clip(row - 0.5, 0.0, height - 1.0) * 2 / (height - 1) - 1).float()
+    out = np.empty((len(turns), *row.shape, 3), np.uint8)
+    for view, turn in enumerate(turns):
+        x = torch.from_numpy(((column + turn) % width + 0.5) * 2 / (width + 1) - 1).float()
+        grid = torch.stack([x, y], dim=-1)[None]
+        seen = grid_sample(source, grid, padding_mode="border", align_corners=True)[0]
+        out[view] = seen.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     return out
 
 
