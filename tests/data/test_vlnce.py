@@ -133,7 +133,7 @@ def test_trajectories(tmp_path: Path) -> None:
     assert walks["12"].positions.tolist() == [[1.0, -2.0, 0.5], [1.0, -1.75, 0.5]]
     write_trajectories(tmp_path / "out.json.gz", walks)
     assert (tmp_path / "out.json.gz").read_bytes() == (tmp_path / "gt.json.gz").read_bytes()
-    for key, value in (("actions", [4]), ("locations", []), ("forward_steps", 2)):
+    for key, value in (("actions", [6]), ("locations", []), ("forward_steps", 2)):
         write_json_of(tmp_path / "bad.json", {"12": WALK | {key: value}})
         with pytest.raises(InputError, match=f"episode 12: {key}"):
             read_trajectories(tmp_path / "bad.json")
