@@ -16,7 +16,7 @@ def rest_of(entry: Mapping[str, Any], known: Collection[str]) -> str | None:
     NaN and infinity, which are no JSON (some published files hold them), become null.
     """
     others = {key: _strict(value) for key, value in entry.items() if key not in known}
-    return json.dumps(others, allow_nan=False) if others else None
+    return json.dumps(others, allow_nan=False, sort_keys=True) if others else None
 
 
 def rest_fields(episode: Episode) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
-from sterna.recipes.answers import PROTOCOL_OF_TASK
+from sterna.recipes.answers import PROTOCOL_OF_PATH, PROTOCOL_OF_TASK
 from sterna.recipes.config import (
     ClosedLoopRun,
     DataConfig,
@@ -40,7 +40,7 @@ from sterna.train.imitation import ImitationTask
 from sterna.train.loop import STATE_FILE, Log, Runner, Scores, Trainer
 
 RUN_FILE = "run.json"
-SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
+SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "GP", "RGS", "RGSPL")
 """Scores of the selection split that a run keeps, where its task has them."""
 
 
@@ -67,7 +67,8 @@ def defaults_of(config: Any) -> dict[str, Any]:
 
 def protocol_of(data: DataConfig) -> Protocol:
     """Return the protocol that a task is scored with by default (DUET's evaluator)."""
-    return find_protocol(PROTOCOL_OF_TASK[data.task])
+    ndh = data.task == "ndh"
+    return find_protocol(PROTOCOL_OF_PATH[data.path_type] if ndh else PROTOCOL_OF_TASK[data.task])
 
 
 @dataclass(frozen=True, kw_only=True)
