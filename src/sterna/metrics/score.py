@@ -150,7 +150,7 @@ def answer_of(episode: Episode, graph: NavGraph, protocol: Protocol) -> dict[str
         "name": name,
         "graph": graph,
         "reference": reference,
-        "goals": None if dialog and protocol.success == "radius" else region,
+        "goals": None if protocol.path_type and protocol.success == "radius" else region,
         "ends": region if dialog else None,
         "planner_goal": int(_nodes(graph, episode.planner_path[-1:], name)[0]) if dialog else None,
     }

@@ -83,29 +83,32 @@ def renamed(predictions: Iterable[Prediction], episodes: Iterable[Episode]) -> l
     """Call predictions as the episodes are called, where a file has names of its own.
 
     RxR's leaderboard says the instruction's number alone, SOON's gives one instruction a walk from
-    each of its starts. Names that are nobody's stay. `InputError` where no start fits.
+    each of its starts (of equal starts in the file's order). Names that are nobody's stay.
+    `InputError` where no start fits.
     """
-    known, starts = set[str](), dict[str, dict[str, str]]()
+    known, starts = set[str](), dict[str, dict[str, list[str]]]()
     for episode in episodes:
         known.add(episode.instr_id)
         if episode.instruction_id is not None:
-            starts.setdefault(episode.instruction_id, {})[episode.start] = episode.instr_id
-    done = []
-    for prediction in predictions:
-        own = {} if prediction.instr_id in known else starts.get(prediction.instr_id, {})
-        if len(own) == 1:
-            (name,) = own.values()
-            prediction = replace(prediction, instr_id=name)
-        elif own:
-            name = own.get(prediction.path[0], "")
-            if not name:
-                raise InputError(
-                    f"{prediction.instr_id}: hop 0: must start at one of {len(own)} viewpoints, "
-                    f"such as {next(iter(own))}; found {prediction.path[0][:40]!r}"
-                )
-            prediction = replace(prediction, instr_id=name)
-        done.append(prediction)
-    return done
+            own = starts.setdefault(episode.instruction_id, {})
+            own.setdefault(episode.start, []).append(episode.instr_id)
+    return [
+        p if p.instr_id in known or p.instr_id not in starts else _named(p, starts[p.instr_id])
+        for p in predictions
+    ]
+
+
+def _named(prediction: Prediction, starts: dict[str, list[str]]) -> Prediction:
+    """Name a walk by its start; a name is used up, unless it is the start's last."""
+    names = starts.get(prediction.path[0])
+    if names is None and len(starts) == 1:
+        (names,) = starts.values()  # replaying will say where it must start
+    if names is None:
+        raise InputError(
+            f"{prediction.instr_id}: hop 0: must start at one of {len(starts)} viewpoints, such as "
+            f"{next(iter(starts))}; found {prediction.path[0][:40]!r}"
+        )
+    return replace(prediction, instr_id=names[0] if len(names) == 1 else names.pop(0))
 
 
 def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Prediction]:

@@ -36,7 +36,7 @@ from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teach
 from sterna.recipes.start import begin
 from sterna.recipes.world import World, open_world
 from sterna.train.evaluate import evaluate
-from sterna.train.imitation import ImitationTask
+from sterna.train.imitation import ImitationTask, check_demonstrations
 from sterna.train.loop import STATE_FILE, Log, Runner, Scores, Trainer
 
 RUN_FILE = "run.json"
@@ -104,6 +104,7 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
         check_teacher(config.need_teacher())  # before minutes are spent on reading data
     world = open_world(root, config.data)
     episodes = world.episodes("train")
+    check_demonstrations(episodes, config.imitation)
     chosen = world.episodes(config.select.split, about=config.select.episodes)
     panoramas, every = world.training_panoramas([*episodes, *chosen])
     config = replace(config, model=fitted(config.model, panoramas))
