@@ -162,8 +162,9 @@ def _reference(episode: Episode, protocol: Protocol) -> tuple[str, ...]:
         return episode.path
     if not episode.planner_path:
         raise InputError(
-            f"episode {episode.instr_id}: it has no planner_path, which protocol {protocol.name} "
-            "scores against; choose the protocol of this task (NDH test splits have no answers)"
+            f"episode {episode.instr_id}: it has no planner_path, against which protocol "
+            f"{protocol.name} scores; choose the protocol of its task (a test split is scored by "
+            "its leaderboard)"
         )
     return supervision(episode.planner_path, episode.player_path, protocol.path_type)
 
