@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from cli_tools import Said, sterna, train_tiny
 from sterna.data.ndh import read_ndh
+from sterna.data.rxr import Role
 from sterna.files import read_json, read_jsonl
 from sterna.recipes.config import DataConfig
+from sterna.recipes.simulated import EvalConfig, protocol_of, read_episodes
+from sterna.recipes.toyreverie import OBJECTS_FILE
 from sterna.recipes.world import World
-from toy_tasks import write_toy_tasks
+from sterna.world.graph import load_graph
+from toy_reverie import write_toy_reverie
+from toy_tasks import write, write_toy_tasks
+
+CONTINUOUS = {
+    "trajectory_id": 4,
+    "scene_id": "mp3d/house/house.glb",
+    "start_position": [0.0, 0.0, 0.0],
+    "start_rotation": [0.0, 0.0, 0.0, 1.0],
+}
 
 Capture = pytest.CaptureFixture[str]
 
@@ -126,6 +138,36 @@ def test_imitation_learns_on_rxr_and_ndh(
     assert walked["episodes"] == (12 if words[0] == "rxr" else 8)
 
 
+def test_a_policy_with_objects_points_at_them(
+    capsys: Capture, toy_house: Path, tmp_path: Path
+) -> None:
+    """A policy of REVERIE on SOON, outlines everywhere: right wherever it sees an object."""
+    world = write_toy_tasks(write_toy_reverie(toy_house, tmp_path / "a"), tmp_path / "b", paths=8)
+    run = tmp_path / "run"
+    assert train_tiny(capsys, world, run, kind="toy-reverie").code == 0
+    file = world / "soon" / "val_unseen_house.json"
+    entries = read_json(file)
+    graph = load_graph(world / "connectivity", entries[0]["bboxes"][0]["scan"])
+    wide = {"left_top": (-9, 2), "right_top": (9, 2), "right_bottom": (9, -2)}
+    corners = wide | {"left_bottom": (-9, -2), "center": (0, 0)}
+    target = {name: {"heading": h, "elevation": e} for name, (h, e) in corners.items()}
+    for entry in entries:
+        entry["bboxes"] = [
+            {"scan": graph.scan, "image_id": name, "target": target} for name in graph.viewpoints
+        ]
+    write(file, entries)
+    words = ("--task", "soon", "--split", "val_unseen_house")
+    said = evaluate(capsys, run, world, tmp_path / "out", *words, "--objects", OBJECTS_FILE).json
+    walks = read_json(tmp_path / "out" / "submit_val_unseen_house.json")
+    nowhere = [0.0], [0.5]
+    pointed = [
+        (w["obj_heading"], w["obj_elevation"]) != nowhere for i in walks for w in i["trajectory"]
+    ]
+    assert sum(pointed) > 0 and said["scores"]["FSR"]["mean"] == sum(pointed) / len(pointed)
+    assert said["scores"]["SR"]["mean"] == 1.0, "every viewpoint sees the target"
+    evaluate(capsys, run, world, tmp_path, *words, "--objects", "none").refused("shows none")
+
+
 def test_paths_that_come_back_are_not_demonstrated(
     capsys: Capture, world: Path, tmp_path: Path
 ) -> None:
@@ -165,8 +207,6 @@ def test_the_data_check_knows_them(capsys: Capture, world: Path, tmp_path: Path)
         for found in (world / part).iterdir():
             (broken / part / found.name).write_bytes(found.read_bytes())
     entries[0]["end_panos"] = ["nowhere"]
-    from toy_tasks import write
-
     write(broken / "ndh" / "val_seen.json", entries)
     found = sterna(capsys, "data", "check", broken)
     assert found.code == 1 and "its goal 'nowhere' is not in the graph" in found.out
@@ -186,3 +226,32 @@ def test_show_draws_them(capsys: Capture, world: Path, toy_run: Path, tmp_path: 
     name = f"{path_id}_{first['instruction_id']}"
     words = ("show", name, "--data", world, "--task", "rxr", "--out", tmp_path / "b.svg")
     assert sterna(capsys, *words, "--walk", file).code == 0
+
+
+def test_files_of_continuous_tasks_by_role_and_release(tmp_path: Path) -> None:
+    """The guide's or the follower's file with the trajectories beside it; v1-2 has its protocol."""
+    folder = tmp_path / "vlnce" / "RxR_VLNCE_v0" / "val_unseen"
+    text = {"instruction_text": "go", "language": "te-IN", "instruction_id": "26"}
+    walk = {"actions": [1, 0], "locations": [[0.0, 0.0, 0.0], [0.0, 0.0, -0.25]]}
+    for number, role in enumerate(("guide", "follower")):
+        entry = CONTINUOUS | {"episode_id": number, "instruction": text}
+        write(folder / f"val_unseen_{role}.json", {"episodes": [entry]})
+        found = {str(number): walk | {"forward_steps": 1}}
+        write(folder / f"val_unseen_{role}_gt.json", found)
+    for number, role in enumerate(get_args(Role)):
+        config = EvalConfig(env="house", agent="stay", task="rxr-ce", role=role)
+        ((episode,), references) = read_episodes(config, tmp_path)
+        assert (episode.instr_id, episode.role, list(references)) == (
+            f"{number}",
+            role,
+            [f"{number}"],
+        )
+        assert protocol_of(config).name == "RXR_CE"
+    for release in ("v1-2", "v1-3"):
+        file = tmp_path / "vlnce" / f"R2R_VLNCE_{release}" / "val_unseen" / "val_unseen.json"
+        entry = CONTINUOUS | {"episode_id": release, "instruction": {"instruction_text": "go"}}
+        write(file, {"episodes": [entry]})
+    for asked, name, protocol in (("v1-2", "v1-2", "R2R_CE_V1_2"), (None, "v1-3", "R2R_CE")):
+        config = EvalConfig(env="house", agent="stay", release=asked)
+        assert read_episodes(config, tmp_path)[0][0].instr_id == name
+        assert protocol_of(config).name == protocol

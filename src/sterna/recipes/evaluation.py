@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from sterna.data.episodes import Episode
+from sterna.data.objects import ObjectStore
 from sterna.edge.runtime.folder import ENGINES, Manifest, is_export, read_manifest
 from sterna.edge.walks import walk_all
 from sterna.envs.graph_env import Panoramas
@@ -83,6 +84,8 @@ class _Ready:
     world: World
     episodes: list[Episode]
     panoramas: Panoramas
+    objects: ObjectStore | None = None
+    """Objects to point at (SOON), for a policy that chooses one."""
 
 
 def _prepare(
@@ -109,7 +112,9 @@ def _prepare(
     episodes = world.episodes(select.split, about=select.episodes)
     if permute:
         episodes = permuted(episodes)
-    panoramas = world.panoramas(episodes)
+    panoramas, things = world.panoramas(episodes), None
+    if config.task == "soon" and sizes.object_size is not None and power.engine == TORCH:
+        panoramas, things = world.pointing_panoramas(episodes)
     check_fit(sizes, panoramas, episodes, str(folder))
     return _Ready(
         folder=folder,
@@ -118,6 +123,7 @@ def _prepare(
         world=world,
         episodes=episodes,
         panoramas=panoramas,
+        objects=things,
     )
 
 
@@ -211,7 +217,7 @@ def _score(
 ) -> tuple[Result, list[Prediction]]:
     connectivity = ready.world.layout.connectivity
     if isinstance(ready.policy, DUET):
-        return evaluate(
+        result, predictions = evaluate(
             ready.policy,
             ready.panoramas,
             ready.episodes,
@@ -219,8 +225,26 @@ def _score(
             protocol,
             batch_size=batch_size,
         )
-    predictions = _walk_export(ready, power, protocol.max_steps)
+        if ready.objects is None:
+            return result, predictions
+    else:
+        predictions = _walk_export(ready, power, protocol.max_steps)
+    predictions = _pointed(ready, predictions)
     return score_predictions(predictions, ready.episodes, connectivity, protocol), predictions
+
+
+def _pointed(ready: _Ready, predictions: list[Prediction]) -> list[Prediction]:
+    """Point at the middle of the objects that were chosen, from where the walks end (SOON)."""
+    if ready.objects is None:
+        return predictions
+    done = []
+    for prediction, episode in zip(predictions, ready.episodes, strict=True):
+        seen = ready.objects.at(f"{episode.scan}_{prediction.path[-1]}")
+        chosen = seen.directions[seen.ids == prediction.object_id]
+        if len(chosen):
+            prediction = replace(prediction, direction=(float(chosen[0, 0]), float(chosen[0, 1])))
+        done.append(prediction)
+    return done
 
 
 def run_submit(
@@ -247,6 +271,7 @@ def run_submit(
             predictions = predict(agent, ready.panoramas, ready.episodes, batch_size=batch_size)
     else:
         predictions = _walk_export(ready, power, None)
+    predictions = _pointed(ready, predictions)
     return _write_submission(out, split, predictions, ready.episodes, ready.world.config.task)
 
 

@@ -85,7 +85,7 @@ class World:
 
     @cached_property
     def boxes(self) -> Boxes:
-        """Objects of REVERIE: their names, and from where they are seen."""
+        """Objects of REVERIE: their names, and from where they are seen; other tasks share them."""
         return read_boxes(self.layout.boxes)
 
     @cached_property
@@ -144,6 +144,20 @@ class World:
             return bare, bare
         every = bare.showing(objects)
         return (every if most is None else bare.showing(objects, max_objects=most)), every
+
+    def pointing_panoramas(self, episodes: Iterable[Episode]) -> tuple[Panoramas, ObjectStore]:
+        """Lay out scans with all their objects for a task that asks for a direction (SOON).
+
+        Also returns the objects, which say where they are. `InputError` where there are none.
+        """
+        bare = self.bare_panoramas(episodes)
+        objects = open_objects(self.layout, self.config, self.boxes, bare.atlas)
+        if objects is None:
+            raise InputError(
+                f"{self.config.task}: the policy reads objects, this world shows none; name them "
+                "(--objects of eval)"
+            )
+        return bare.showing(objects), objects
 
     def word_vectors(self, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (word table [vocabulary, width], view projection [width, D]).
