@@ -31,6 +31,7 @@ _READ = {
     ),
     "follower": ("demonstration_id", "instruction_id", "path"),
 }
+_UNUSED = ("annotator_id", "timed_instruction", "edit_distance", "metrics")
 
 
 def read_rxr(
@@ -92,9 +93,6 @@ def _file(source: str | os.PathLike[str], split: str | None, role: Role) -> Path
 def _guides(file: Path, split: str | None, whole: bool) -> list[Episode]:
     known = (*_READ["guide"], *(() if whole else _UNUSED))
     return [_guide(entry, f"{file}: line {n}", split, known) for n, entry in read_jsonl(file)]
-
-
-_UNUSED = ("annotator_id", "timed_instruction", "edit_distance", "metrics")
 
 
 def _guide(entry: Any, where: str, split: str | None, known: Sequence[str]) -> Episode:
@@ -187,9 +185,10 @@ def _speaking(episodes: list[Episode], languages: tuple[str, ...], file: Path) -
 
 def _number(episode: Episode) -> int:
     name = episode.instruction_id
-    if name is None or not name.isdecimal():
+    if name is None or not name.isdecimal() or episode.language is None:
         raise InputError(
-            f"episode {episode.instr_id}: instruction_id is {name!r}; RxR numbers its instructions"
+            f"episode {episode.instr_id}: instruction_id is {name!r}, language {episode.language!r}"
+            "; RxR numbers its instructions and says their language (such as en-US)"
         )
     return int(name)
 
@@ -200,7 +199,7 @@ def _line(episode: Episode) -> Entry:
     if episode.split is not None:
         entry["split"] = episode.split
     entry |= {"scan": episode.scan, "heading": episode.heading, "path": list(episode.path)}
-    entry |= {"instruction_id": number, "language": episode.language or "en-US"}
+    entry |= {"instruction_id": number, "language": episode.language}
     entry["instruction"] = episode.instruction
     if episode.token_ids is not None:
         entry["instr_encoding"] = list(episode.token_ids)

@@ -55,8 +55,10 @@ def read_soon(source: str | os.PathLike[str], split: str | None = None) -> list[
     count = 0
     for where, entry in _entries(file):
         _check(entry, where)
+        shared, named = _shared(entry, split), entry.get("path_id")
         for path in [entry["path"]] if is_strings(entry["path"]) else entry["path"]:
-            episodes += _episodes(entry, path, split, entry.get("path_id", _number(count, split)))
+            path_id = _number(count, split) if named is None else named
+            episodes += _episodes(entry, tuple(path), path_id, shared)
             count += 1
     seen: set[str] = set()
     for episode in episodes:
@@ -69,8 +71,9 @@ def read_soon(source: str | os.PathLike[str], split: str | None = None) -> list[
 def write_soon(path: str | os.PathLike[str], episodes: Sequence[Episode]) -> None:
     """Write episodes as the publisher's JSON; reading a file and writing it gives equal values.
 
-    Neighbouring paths with the same instructions and target make one entry. Paths that are not
-    numbered as `read_soon` would are written one by one with their ``path_id``.
+    Neighbouring paths with the same instructions and target make one entry (instructions always
+    stand in a list). Paths that are not numbered as `read_soon` would are written one by one with
+    their ``path_id``.
     """
     groups = [list(group) for _, group in groupby(episodes, key=lambda e: (e.path_id, e.scan))]
     numbered = [_number(n, group[0].split) for n, group in enumerate(groups)]
@@ -162,30 +165,37 @@ def _number(place: int, split: str | None) -> str:
     return f"{_SPLITS.get(str(split), split or 0)}-{place}"
 
 
+def _shared(entry: Entry, split: str | None) -> dict[str, Any]:
+    """Return what all episodes of an entry have in common."""
+    boxes, name = entry.get("bboxes", []), entry.get("instr_id")
+    thing = boxes[0].get("obj_name") if boxes else None
+    return {
+        "scan": _scan(entry),
+        "heading": HEADING,
+        "split": split,
+        "instruction_id": None if name is None else str(name),
+        "goals": tuple(dict.fromkeys(box["image_id"] for box in boxes)),
+        "outlines": tuple(map(_outline, boxes)),
+        "target": thing if isinstance(thing, str) else None,
+        "rest": _rest(entry),
+    }
+
+
 def _episodes(
-    entry: Entry, path: Sequence[str], split: str | None, path_id: int | str
+    entry: Entry, path: tuple[str, ...], path_id: int | str, shared: dict[str, Any]
 ) -> list[Episode]:
-    boxes, texts, tokens = entry.get("bboxes", []), _texts(entry), entry.get("instr_encodings")
-    name, thing = entry.get("instr_id"), boxes[0].get("obj_name") if boxes else None
-    rest = _rest(entry)
+    tokens = entry.get("instr_encodings")
     return [
         Episode(
             instr_id=f"{path_id}_{j}",
-            scan=_scan(entry),
-            path=tuple(path),
-            heading=HEADING,
+            path=path,
             instruction=str(_full(text)),
             path_id=path_id,
-            split=split,
             token_ids=None if tokens is None else tuple(tokens[j]["full"]),
-            instruction_id=None if name is None else str(name),
-            goals=tuple(dict.fromkeys(box["image_id"] for box in boxes)),
-            outlines=tuple(map(_outline, boxes)),
-            target=thing if isinstance(thing, str) else None,
             parts=tuple(text) if isinstance(text, list) else (),
-            rest=rest,
+            **shared,
         )
-        for j, text in enumerate(texts)
+        for j, text in enumerate(_texts(entry))
     ]
 
 

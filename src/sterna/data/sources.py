@@ -101,20 +101,20 @@ SOURCES = {
     "rxr-ce": Source(
         name="RxR in continuous environments (RxR-CE)",
         where="https://github.com/jacobkrantz/VLN-CE (RxR_VLNCE_v0)",
-        size="about 500 MB with reference trajectories",
+        size="size not stated",
         terms="CC BY-NC-SA 3.0 US (IVLN-CE README); " + _MP3D,
     ),
     "soon": Source(
         name="SOON",
         where="https://github.com/ZhuFengdaaa/SOON, https://eval.ai/web/challenges/"
         "challenge-page/1275; with word ids and pseudo labels: https://github.com/cshizhe/VLN-DUET",
-        size="tens of MB",
+        size="size not stated",
         terms="no licence file in the repository; " + _MP3D,
     ),
     "ndh": Source(
         name="Navigation from Dialog History (NDH, of CVDN)",
         where="https://github.com/mmurray/cvdn (tasks/NDH/data/download.sh)",
-        size="20 MB",
+        size="2.6 MB val_unseen, the others not stated",
         terms="no licence file in the repository; " + _MP3D,
     ),
     "meshes": Source(
