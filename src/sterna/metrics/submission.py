@@ -120,10 +120,10 @@ def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Predict
     predictions = []
     for i, item in enumerate(_read_list(path)):
         place = f"{path}: item {i}"
-        read = _read_item(place, item)
-        prediction = read[0]
+        prediction = _read_item(place, item)[0]
         place = f"{place} ({prediction.instr_id[:40]!r})"
-        if len(read) > 1 or "trajectory" not in item or not prediction.poses:
+        pointing = bool(_pointing_walks(item.get("trajectory")))
+        if pointing or not {"instr_id", "trajectory"} <= item.keys() or not prediction.poses:
             raise InputError(
                 f"{place}: leaderboards take a 'trajectory' of [viewpoint, heading, elevation], "
                 "one triple a viewpoint; write it with write_submission"
