@@ -8,6 +8,7 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,39 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(
             f"{find_file(path)}: not valid JSON ({reason}); it may be cut short, fetch it again"
         ) from error
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, Any]]:
+    """Yield line number and value of each line of JSON in a file, plain or gzipped; blanks go.
+
+    Lines are read as they are asked for. A malformed line, and a file cut short, are an
+    `InputError` that names the line.
+    """
+    file, number = find_file(path), 0
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _parsed(line, f"{file}: line {number}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(
+            f"{file}: cannot be read behind line {number} ({error}); fetch the file again"
+        ) from error
+
+
+def _parsed(line: bytes, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise InputError(
+            f"{where}: not valid JSON ({reason}); the file may be cut short, fetch it again"
+        ) from error
+
+
+def write_jsonl(path: str | os.PathLike[str], values: Iterable[Any]) -> None:
+    """Write values as lines of JSON, atomically; NaN and infinity are refused."""
+    write_text(path, "".join(json.dumps(value, allow_nan=False) + "\n" for value in values))
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from sterna.data.boxes import read_boxes
 from sterna.data.fgr2r import read_fgr2r
+from sterna.data.ndh import read_ndh
 from sterna.data.objects import ObjectStore, PlacedObjects, read_objects, write_objects
 from sterna.data.r2r import check_episodes, load_graphs, read_r2r
 from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie
+from sterna.data.rxr import read_rxr
+from sterna.data.soon import read_soon
 from sterna.data.textobs import read_observations
 from sterna.data.views import ViewStore, write_views
 from sterna.data.vlnce import read_trajectories, read_vlnce
@@ -60,6 +63,37 @@ VLNCE = {
     "reference_path": [[1.0, 0.0, 2.0], [1.0, 0.0, 7.0]],
 }
 WALK = {"locations": [[1.0, 0.0, 2.0], [1.0, 0.0, 2.25]], "actions": [1, 0], "forward_steps": 1}
+NDH = {
+    "inst_idx": 5,
+    "game_idx": 2,
+    "scan": "house",
+    "target": "lamp",
+    "start_pano": {"heading": 3.0, "elevation": 17.0, "pano": "a"},
+    "dialog_history": [{"nav_idx": 0, "role": "oracle", "message": "go"}],
+    "nav_history": ["a"],
+    "planner_path": ["a", "b"],
+    "player_path": ["a", "c"],
+    "end_panos": ["b"],
+}
+CORNER = {"heading": 1.0, "elevation": 0.5}
+OUTLINE = ("center", "left_top", "right_top", "right_bottom", "left_bottom")
+SOON = {
+    "path": [["a", "b"], ["c", "b"]],
+    "instructions": [["red", "below", "in", "near", "all of it"]],
+    "bboxes": [{"scan": "house", "image_id": "b", "target": {n: CORNER for n in OUTLINE}}],
+}
+RXR = {
+    "path_id": 11,
+    "split": "train",
+    "scan": "house",
+    "heading": 3.0,
+    "path": ["a", "b"],
+    "instruction_id": 26,
+    "language": "te-IN",
+    "instruction": "go",
+    "timed_instruction": [{"word": "go", "start_time": 0.5}],
+}
+FOLLOWER = {"demonstration_id": 1, "instruction_id": 26, "path": ["a", "b"], "metrics": {"ne": 0.0}}
 LAMP = {"name": "lamp", "visible_pos": [3, 15], "bbox2d": [[0, 0, 10, 20], [5, 5, 10.5, 10]]}
 BOXES = {"house_a": {"7": LAMP, "2": {"name": "tv", "visible_pos": [], "bbox2d": []}}}
 TEXTS = {"v": ["caption"] * 8, "w": ["other"] * 8}
@@ -144,6 +178,8 @@ READERS = {
     "fgr2r": (read_fgr2r, FGR2R),
     "reverie": (read_reverie, REVERIE),
     "reverie test": (read_reverie, REVERIE_TEST),
+    "ndh": (read_ndh, NDH),
+    "soon": (read_soon, SOON),
 }
 
 
@@ -167,6 +203,26 @@ def test_damaged_bytes(tmp_path: Path, name: str, how: Any) -> None:
     survives(lambda: reader(file, "train"))
 
 
+@given(changes=CHANGES, role=st.sampled_from(["guide", "follower"]))
+@quick(400)
+def test_changed_annotations_of_rxr(tmp_path: Path, changes: Any, role: Any) -> None:
+    entries = {"guide": RXR, "follower": FOLLOWER}
+    for name, entry in entries.items():
+        value = mutate(entry, changes) if name == role else entry
+        (tmp_path / f"rxr_train_{name}.jsonl").write_text(json.dumps(value) + "\n")
+    survives(lambda: read_rxr(tmp_path, "train", role="follower", whole=True))
+    survives(lambda: read_rxr(tmp_path, "train", whole=True))
+
+
+@given(how=DAMAGE, zipped=st.booleans())
+@quick(300)
+def test_damaged_lines_of_rxr(tmp_path: Path, how: Any, zipped: bool) -> None:
+    content = (json.dumps(RXR) + "\n").encode() * 2
+    file = tmp_path / f"rxr_train_guide.jsonl{'.gz' if zipped else ''}"
+    file.write_bytes(damage(gzip.compress(content) if zipped else content, how))
+    survives(lambda: read_rxr(file, "train"))
+
+
 @given(changes=CHANGES)
 @quick(1000)
 def test_changed_continuous_episodes(tmp_path: Path, changes: Any) -> None:
@@ -174,7 +230,7 @@ def test_changed_continuous_episodes(tmp_path: Path, changes: Any) -> None:
     file.write_text(json.dumps(mutate({"episodes": [VLNCE]}, changes)))
     survives(lambda: read_vlnce(file, "train"))
     file.write_text(json.dumps({"episodes": [mutate(VLNCE, changes)]}))
-    survives(lambda: read_vlnce(file, "train"))
+    survives(lambda: read_vlnce(file, "train", whole=True))
 
 
 @given(changes=CHANGES)

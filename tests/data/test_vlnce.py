@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sterna.data.check import check_data
 from sterna.data.layout import Layout
 from sterna.data.r2r import read_r2r
 from sterna.data.vlnce import (
@@ -133,10 +134,95 @@ def test_trajectories(tmp_path: Path) -> None:
     assert walks["12"].positions.tolist() == [[1.0, -2.0, 0.5], [1.0, -1.75, 0.5]]
     write_trajectories(tmp_path / "out.json.gz", walks)
     assert (tmp_path / "out.json.gz").read_bytes() == (tmp_path / "gt.json.gz").read_bytes()
-    for key, value in (("actions", [4]), ("locations", []), ("forward_steps", 2)):
+    for key, value in (("actions", [6]), ("locations", []), ("forward_steps", 2)):
         write_json_of(tmp_path / "bad.json", {"12": WALK | {key: value}})
         with pytest.raises(InputError, match=f"episode 12: {key}"):
             read_trajectories(tmp_path / "bad.json")
+
+
+RXR: dict[str, Any] = EPISODE | {
+    "instruction": {
+        "instruction_id": "26",
+        "instruction_text": "कुर्सी के पास",
+        "language": "hi-IN",
+        "annotator_id": "19",
+        "edit_distance": 0.125,
+        "timed_instruction": [{"word": "कुर्सी", "start_time": 0.5, "end_time": 1.0}],
+    },
+    "start_room": None,
+}
+
+
+@pytest.fixture
+def rxr_folder(tmp_path: Path) -> Path:
+    """RxR-CE as published: two roles, no vocabulary, trajectories that may look up and down."""
+    folder = tmp_path / "data" / "datasets" / "RxR_VLNCE_v0" / "val_seen"
+    folder.mkdir(parents=True)
+    for number, role in enumerate(("guide", "follower"), 12):
+        entry = RXR | {"episode_id": number}
+        write_json_of(folder / f"val_seen_{role}.json.gz", {"episodes": [entry]})
+        walk = WALK | {"actions": [4, 1, 5, 0]}
+        write_json_of(folder / f"val_seen_{role}_gt.json.gz", {str(number): walk})
+    return tmp_path
+
+
+@pytest.mark.parametrize("role", ["guide", "follower"])
+def test_rxr_ce_in_full(rxr_folder: Path, tmp_path: Path, role: str) -> None:
+    layout = Layout(rxr_folder)
+    file, beside = layout.rxrce("val_seen", role), layout.rxrce_trajectories("val_seen", role)
+    (bare,), (whole,) = read_vlnce(file), read_vlnce(file, whole=True)
+    assert (bare.language, bare.instruction_id, bare.rest) == ("hi-IN", "26", None)
+    assert replace(whole, rest=None) == bare and read_vocabulary(file) is None
+    write_vlnce(tmp_path / "out.json.gz", [whole])
+    assert read_json(tmp_path / "out.json.gz") == read_json(file)
+    walks = read_trajectories(beside)
+    assert walks[bare.instr_id].actions.tolist() == [4, 1, 5, 0]
+    write_trajectories(tmp_path / "gt.json.gz", walks)
+    assert read_json(tmp_path / "gt.json.gz") == read_json(beside)
+
+
+def test_numbers_that_are_none_are_not_stated(tmp_path: Path) -> None:
+    """Published files hold NaN times; a goal that cannot be reached is infinitely far."""
+    entry = copy.deepcopy(RXR) | {"info": {"geodesic_distance": math.inf}}
+    entry["instruction"]["timed_instruction"][0]["end_time"] = math.nan
+    (tmp_path / "odd.json").write_text(json.dumps({"episodes": [entry]}))
+    (episode,) = read_vlnce(tmp_path / "odd.json", whole=True)
+    assert episode.distance is None and '"end_time": null' in str(episode.rest)
+    write_vlnce(tmp_path / "out.json", [episode])
+    assert read_vlnce(tmp_path / "out.json", whole=True) == [episode]
+
+
+def test_the_data_check_reads_rxr_ce(rxr_folder: Path) -> None:
+    rows = {row.what: row for row in check_data(rxr_folder).rows}
+    for role in ("guide", "follower"):
+        row = rows[f"rxr-ce val_seen {role}"]
+        assert row.status == "ok" and row.found == "1 episodes; 1 hi-IN"
+    gt = Layout(rxr_folder).rxrce_trajectories("val_seen")
+    write_json_of(gt, {})
+    row = next(r for r in check_data(rxr_folder).rows if r.what == "rxr-ce val_seen guide")
+    assert row.status == "wrong" and "1 episodes have no trajectory in the _gt file, first 12" in (
+        row.found
+    )
+
+
+def test_releases_of_vlnce(tmp_path: Path) -> None:
+    """v1-2 as published (no tokens, no trajectories) beside v1-3, which is taken by default."""
+    bare = copy.deepcopy(EPISODE)
+    del bare["instruction"]["instruction_tokens"]
+    for release, entry in (("v1-2", bare), ("v1-3_preprocessed", EPISODE)):
+        folder = tmp_path / f"R2R_VLNCE_{release}" / "val_seen"
+        folder.mkdir(parents=True)
+        write_json_of(folder / "val_seen.json.gz", {"episodes": [entry]})
+    layout = Layout(tmp_path)
+    assert "v1-3" in str(layout.vlnce("val_seen"))
+    (episode,) = read_vlnce(layout.vlnce("val_seen", "v1-2"))
+    assert episode.token_ids is None and episode.instruction == "Go on."
+    write_vlnce(tmp_path / "out.json", [episode])
+    assert read_json(tmp_path / "out.json") == read_json(layout.vlnce("val_seen", "v1-2"))
+    with pytest.raises(InputError, match="found no R2R_VLNCE_v1-1/val_seen"):
+        layout.vlnce("val_seen", "v1-1")
+    with pytest.raises(InputError, match=r"found no val_seen_gt.json\[.gz\]"):
+        layout.vlnce_trajectories("val_seen", "v1-2")
 
 
 @pytest.mark.parametrize("split", ["val_seen", "val_unseen", "test"])

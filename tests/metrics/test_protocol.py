@@ -37,6 +37,7 @@ OTHER = {
     "depth_far": 10.0,
     "agent_radius": 0.1,
     "agent_height": 1.5,
+    "path_type": "player_path",
 }
 
 
@@ -55,7 +56,15 @@ def test_published_hashes_never_change():
         "REVERIE_DUET": "521381f1214e",
         "REVERIE_OFFICIAL": "ac566d1d01ae",
         "REVERIE_V2_DUET": "429f40894392",
+        "RXR_OFFICIAL": "22bee0dc96fc",
+        "RXR_DUET": "dd015b6e1f2f",
+        "SOON_OFFICIAL": "cfc02be43ee9",
+        "NDH_PLANNER": "c64cc8a77a07",
+        "NDH_PLAYER": "1cc3ff625313",
+        "NDH_TRUSTED": "8880c828cd73",
+        "NDH_HAMT": "a3bb137911de",
         "R2R_CE": "456ce953f0f1",
+        "R2R_CE_V1_2": "68d9fecca3e9",
         "RXR_CE": "8c3079489faf",
         "R2R_CE_VLNR1": "2f727ccf0999",
         "R2R_CE_NAVID": "d5bbbe849f88",

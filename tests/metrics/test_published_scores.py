@@ -244,7 +244,7 @@ def test_golden_e_reverie_from_files(data_dir, connectivity, kind, tmp_path):
     write_submission(
         tmp_path / "submit.json", read_submission(tmp_path / "duet.json"), objects=True
     )
-    assert validate_file(tmp_path / "submit.json", episodes, connectivity, objects=True) == 40
+    assert validate_file(tmp_path / "submit.json", episodes, connectivity, board="reverie") == 40
     again = score_file(tmp_path / "submit.json", episodes, connectivity, REVERIE_DUET)
     assert again.scores["RGSPL"] == scored.scores["RGSPL"]
 

@@ -293,7 +293,7 @@ def test_a_whole_file_is_validated_without_answers(tmp_path, corridor, hall_epis
         {"instr_id": e.instr_id, "trajectory": [[e.start, 0, 0]], "predObjId": -1} for e in episodes
     ]
     file = write(tmp_path / "f.json", items)
-    assert validate_file(file, episodes, corridor, objects=True) == 4
+    assert validate_file(file, episodes, corridor, board="reverie") == 4
     write(file, items[:2])
     assert validate_file(file, episodes, corridor, partial=True) == 2
     with pytest.raises(InputError, match=r"f\.json: 2 of 4 episodes"):

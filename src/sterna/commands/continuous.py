@@ -40,6 +40,10 @@ class EvalEnv(Common):
     """Episode file (.json, .json.gz) to walk instead of the data folder's."""
     language: tuple[str, ...] = ()
     """Only episodes in these languages (RxR: en, hi, te)."""
+    role: Literal["guide", "follower"] = "guide"
+    """RxR-CE: paths of guides, or of followers."""
+    release: str | None = None
+    """VLN-CE: release of the episodes, such as v1-2 (default: the newest in the data folder)."""
     protocol: str | None = None
     """Name (r2r-ce-v1, rxr-ce-v1, R2R_CE_NAVID, ...) or JSON file; default: the navigator's own,
     else r2r-ce-v1 or rxr-ce-v1."""
@@ -92,6 +96,8 @@ def evaluate_env(argv: Sequence[str]) -> int:
         task=args.task,
         episodes=args.episodes,
         languages=args.language,
+        role=args.role,
+        release=args.release,
         protocol=args.protocol,
         servers=args.server,
         token=os.environ.get(TOKEN) or None,
@@ -136,6 +142,7 @@ def _folder(args: EvalEnv, is_control: bool) -> Path:
     """Name a folder such that controls, parts and other protocols do not mix."""
     name = f"eval-{args.env}" + f"-{args.agent}" * is_control + "-blind" * args.blind
     name += f"-t{args.temperature:g}" * (args.temperature > 0)
+    name += "-follower" * (args.role == "follower") + f"-{args.release}" * bool(args.release)
     name += "-part" * (args.limit is not None)
     name += f"-{Path(args.protocol).stem}" if args.protocol else ""
     return Path(name) if is_control else Path(args.agent) / name

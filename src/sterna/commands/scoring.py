@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from sterna.commands.common import find_data, parse, say
 from sterna.recipes.options import Common
+
+GraphTask = Literal["r2r", "r4r", "reverie", "reverie-v2", "rxr", "soon", "ndh"]
+_DATA_SET = tyro.conf.arg(aliases=["--data-set"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,13 @@ class Eval(Common):
     (with --engine)."""
     split: str = "val_unseen"
     """Split to walk."""
+    task: Annotated[GraphTask | None, _DATA_SET] = None
+    """Data set to walk (default: that of the policy's run). soon: its splits are val_unseen_house
+    and val_unseen_instrs; rxr: its tests are test_standard and test_challenge."""
+    language: tuple[str, ...] = ()
+    """RxR: only episodes in these languages (en, hi, te, or such as en-IN)."""
+    role: Literal["guide", "follower"] | None = None
+    """RxR: paths of guides (default), or of followers."""
     engine: Literal["torch", "onnx", "onnx-int8"] = "torch"
     """What computes: torch for a saved policy, the others for an exported folder."""
     workers: int | None = None
@@ -35,7 +45,8 @@ class Eval(Common):
     objects: str | None = None
     """Objects (REVERIE): names, none or a file; default: those of the policy's run."""
     protocol: str | None = None
-    """Scoring protocol by name (default: DUET's evaluator of the task)."""
+    """Scoring protocol by name (default: DUET's evaluator of the task; RXR_OFFICIAL, SOON_OFFICIAL,
+    NDH_TRUSTED). NDH_PLANNER, NDH_PLAYER: the other paths; RXR_DUET, NDH_HAMT: their formulas."""
     permute: bool = False
     """Control: every episode gets another episode's instruction."""
     blind: bool = False
@@ -72,6 +83,7 @@ def evaluate(argv: Sequence[str]) -> int:
             out,
             views=args.views,
             objects=args.objects,
+            data=_changes(args),
             batch_size=args.batch_size,
             power=power,
         )
@@ -84,6 +96,7 @@ def evaluate(argv: Sequence[str]) -> int:
         views=args.views,
         objects=args.objects,
         protocol=args.protocol,
+        data=_changes(args),
         permute=args.permute,
         blind=args.blind,
         batch_size=args.batch_size,
@@ -106,10 +119,23 @@ def _beside(policy: Path) -> Path:
     return Path(name.removeprefix(PREFIX).partition("@")[0].replace("/", "--"))
 
 
+def _changes(args: Eval) -> dict[str, Any]:
+    """Return the settings of the policy's data that are others here."""
+    from sterna.metrics import find_protocol
+
+    given: dict[str, Any] = {"task": args.task, "languages": args.language, "role": args.role}
+    if args.protocol is not None:
+        given["path_type"] = find_protocol(args.protocol).path_type
+    return {name: value for name, value in given.items() if value}
+
+
 def _eval_folder(args: Eval) -> str:
     """Name a folder such that controls, parts and other protocols do not overwrite the result."""
     name = (
         "eval"
+        + f"-{args.task}" * (args.task is not None)
+        + "".join(f"-{name}" for name in args.language)
+        + "-follower" * (args.role == "follower")
         + f"-{args.engine}" * (args.engine != "torch")
         + "-permuted" * args.permute
         + "-blind" * args.blind
@@ -131,13 +157,23 @@ class Score(Common):
     """The file (JSON, may be gzipped)."""
     split: str = "val_unseen"
     """Split whose annotations answer it."""
-    task: Literal["r2r", "r4r", "reverie", "reverie-v2", "vlnce", "rxr-ce"] = "r2r"
+    task: Annotated[
+        Literal["r2r", "r4r", "reverie", "reverie-v2", "rxr", "soon", "ndh", "vlnce", "rxr-ce"],
+        _DATA_SET,
+    ] = "r2r"
     """Annotations to read; vlnce and rxr-ce: tracks (.jsonl) of `sterna eval --env`."""
+    language: tuple[str, ...] = ()
+    """RxR, RxR-CE: only episodes in these languages (en, hi, te, or such as en-IN)."""
+    role: Literal["guide", "follower"] = "guide"
+    """RxR, RxR-CE: whose paths answer."""
+    release: str | None = None
+    """VLN-CE: release of the episodes, such as v1-2 (default: the newest in the data folder)."""
     episodes: Path | None = None
     """Episode file of VLN-CE or RxR-CE to read instead of the data folder's."""
     protocol: str | None = None
     """R2R_DUET, REVERIE_DUET, ... (default): SPL over the annotated path; R2R_MATTERSIM,
-    REVERIE_OFFICIAL: over the shortest path. Tracks: their own."""
+    REVERIE_OFFICIAL: over the shortest path. RxR: RXR_OFFICIAL (default), RXR_DUET. NDH:
+    NDH_TRUSTED (default), NDH_PLANNER, NDH_PLAYER, NDH_HAMT. Tracks: their own."""
     skip_unscorable: bool = False
     """Tracks: leave episodes out that have no finite score, and name them in the result."""
     partial: bool = False
@@ -154,19 +190,24 @@ def score(argv: Sequence[str]) -> int:
     """Score a file."""
     from sterna.data.layout import Layout
     from sterna.metrics import find_protocol, score_file, write_result
-    from sterna.recipes.answers import PROTOCOL_OF_TASK, check_file, read_answers
+    from sterna.recipes.answers import PROTOCOL_OF_TASK, Which, check_file, read_answers
 
     args: Score = parse(Score, argv, "score")
     if args.task in ("vlnce", "rxr-ce"):
         return _score_tracks(args)
     layout = Layout(find_data(args.data))
+    protocol = find_protocol(args.protocol or PROTOCOL_OF_TASK[args.task])
+    which = Which(languages=args.language, role=args.role)
+    if protocol.path_type is not None:
+        which = replace(which, path_type=protocol.path_type)
     if args.validate:
-        count = check_file(layout, args.task, args.split, args.file, partial=args.partial)
+        count = check_file(
+            layout, args.task, args.split, args.file, which=which, partial=args.partial
+        )
         found = {"file": str(args.file), "valid": True, "walks": count}
         say(f"{args.file}: {count} walks, as the leaderboard takes them", found, args.json)
         return 0
-    protocol = find_protocol(args.protocol or PROTOCOL_OF_TASK[args.task])
-    episodes = read_answers(layout, args.task, args.split)
+    episodes = read_answers(layout, args.task, args.split, which=which)
     result = score_file(args.file, episodes, layout.connectivity, protocol, partial=args.partial)
     if args.out is not None:
         write_result(args.out, result)
@@ -184,6 +225,9 @@ def _score_tracks(args: Score) -> int:
         split=args.split,
         task="vlnce" if args.task == "vlnce" else "rxr-ce",
         episodes=args.episodes,
+        languages=args.language,
+        role=args.role,
+        release=args.release,
         protocol=args.protocol,
         skip=args.skip_unscorable,
     )

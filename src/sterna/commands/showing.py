@@ -24,7 +24,7 @@ class Show(Common):
     """Episode, for example 6440_1."""
     split: str = "val_unseen"
     """Its split."""
-    task: Literal["r2r", "r4r", "reverie", "reverie-v2", "vlnce"] = "r2r"
+    task: Literal["r2r", "r4r", "reverie", "reverie-v2", "rxr", "soon", "ndh", "vlnce"] = "r2r"
     """Annotations to read; vlnce: those in continuous space."""
     episodes: Path | None = None
     """Episode file of VLN-CE (.json.gz) to read instead."""

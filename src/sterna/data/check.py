@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from sterna.data.boxes import Boxes, read_boxes
+from sterna.data.episodes import Episode
 from sterna.data.fgr2r import read_fgr2r
 from sterna.data.layout import Layout, MissingDataError
+from sterna.data.ndh import read_ndh
 from sterna.data.objects import read_objects
 from sterna.data.r2r import check_episodes, read_r2r
 from sterna.data.r4r import read_r4r
 from sterna.data.reverie import read_reverie, with_goals
+from sterna.data.rxr import Role, read_rxr
+from sterna.data.soon import read_soon
 from sterna.data.sources import (
     PUBLISHED,
     PUBLISHED_BOXES,
@@ -28,6 +33,7 @@ from sterna.data.sources import (
 from sterna.data.textobs import observed_scans, read_observations
 from sterna.data.viewfile import HDF5_ERRORS, open_hdf5, unreadable
 from sterna.data.views import ViewStore
+from sterna.data.vlnce import read_trajectories, read_vlnce
 from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.world.graph import NavGraph, load_graph
@@ -41,6 +47,19 @@ _READERS = {
     "reverie": read_reverie,
     "reverie-v2": read_reverie,
 }
+_UNCOUNTED: dict[str, tuple[Callable[..., list[Episode]], tuple[str, ...]]] = {
+    "soon": (
+        read_soon,
+        ("train", "val_seen_instrs", "val_unseen_instrs", "val_unseen_house", "test"),
+    ),
+    "ndh": (read_ndh, ("train", "val_seen", "val_unseen", "test")),
+}
+_RXR: dict[Role, tuple[str, ...]] = {
+    "guide": ("train", "val_seen", "val_unseen", "test_standard", "test_challenge"),
+    "follower": ("train", "val_seen", "val_unseen"),
+}
+_ANNOTATIONS = {*_READERS, *_UNCOUNTED, "rxr"}
+"""Sources of which one is enough to work with, beside the graphs."""
 
 
 MADE = "houses.json"
@@ -75,7 +94,7 @@ class DataReport:
         good = [row for row in self.rows if row.status in ("ok", "differs")]
         present = {row.source for row in good if row.what != _BOXES}
         whole = all(row.status != "wrong" for row in self.rows)
-        return whole and "graphs" in present and bool(present & set(PUBLISHED))
+        return whole and "graphs" in present and bool(present & _ANNOTATIONS)
 
     @property
     def missing(self) -> list[str]:
@@ -147,11 +166,26 @@ def check_data(root: str | os.PathLike[str], *, full: bool = False) -> DataRepor
         _try(report, "features", f"features {path.name}", check)
     for split in PUBLISHED_VLNCE:
         _try(report, "vlnce", f"vlnce {split}", partial(_check_vlnce, layout, split))
-    _try(report, "rxr", "rxr", partial(_check_rxr, layout))
+    _check_others(report, layout, graphs)
     if any((layout.root / name).is_file() for name in (MADE, IMPORTED)):
         report.made = True
         report.rows = [_as_made(row) for row in report.rows if row.status != "missing"]
     return report
+
+
+def _check_others(report: DataReport, layout: Layout, graphs: Mapping[str, NavGraph]) -> None:
+    for task, (reader, splits) in _UNCOUNTED.items():
+        for split in splits:
+            check = partial(_check_uncounted, layout, task, split, reader, graphs)
+            _try(report, task, f"{task} {split}", check)
+    for role, splits in _RXR.items():
+        for split in splits:
+            what = f"{split} {role}"
+            check = partial(_check_rxr, layout, split, role, graphs)
+            _try(report, "rxr", f"rxr {what}", check)
+            if split != "test_standard":  # the discrete leaderboard's own
+                check = partial(_check_rxrce, layout, split, role)
+                _try(report, "rxr-ce", f"rxr-ce {what}", check)
 
 
 def _as_made(row: Row) -> Row:
@@ -263,9 +297,66 @@ def _check_vlnce(layout: Layout, split: str) -> Row:
     return _row("vlnce", f"vlnce {split}", found, {"episodes": PUBLISHED_VLNCE[split]})
 
 
-def _check_rxr(layout: Layout) -> Row:
-    found = f"{layout.rxr('train').name} (contents not checked)"
-    return Row(source="rxr", what="rxr train", status="ok", found=found)
+def _check_uncounted(
+    layout: Layout,
+    task: str,
+    split: str,
+    reader: Callable[..., list[Episode]],
+    graphs: Mapping[str, NavGraph],
+) -> Row:
+    episodes = reader(layout.annotations(task, split), split)
+    return _walked(task, f"{task} {split}", episodes, graphs)
+
+
+def _check_rxr(layout: Layout, split: str, role: Role, graphs: Mapping[str, NavGraph]) -> Row:
+    guide = layout.rxr(split) if role == "follower" else None
+    episodes = read_rxr(layout.rxr(split, role), split, role=role, guide=guide)
+    row = _walked("rxr", f"rxr {split} {role}", episodes, graphs)
+    return replace(row, found=f"{row.found}; {_languages(episodes)}")
+
+
+def _check_rxrce(layout: Layout, split: str, role: str) -> Row:
+    """Read the episodes, and the trajectories where there are some: one for each episode."""
+    file = layout.rxrce(split, role)
+    episodes = read_vlnce(file, split)
+    found = f"{len(episodes):,} episodes; {_languages(episodes)}"
+    if any(episode.waypoints for episode in episodes):
+        walks = read_trajectories(layout.rxrce_trajectories(split, role))
+        lacking = [e.instr_id for e in episodes if e.instr_id not in walks]
+        if lacking:
+            raise InputError(
+                f"{file}: {len(lacking)} episodes have no trajectory in the _gt file, first "
+                f"{lacking[0]}; both must be of one release"
+            )
+    return Row(source="rxr-ce", what=f"rxr-ce {split} {role}", status="ok", found=found)
+
+
+def _walked(
+    source: str, what: str, episodes: Sequence[Episode], graphs: Mapping[str, NavGraph]
+) -> Row:
+    """Walk the paths of a split of which no published counts are known here."""
+    if graphs:
+        check_episodes(episodes, graphs)
+        _check_goals(episodes, graphs)
+    paths = {(episode.scan, episode.path_id, episode.path) for episode in episodes}
+    found = f"{len(paths):,} paths, {len(episodes):,} instructions"
+    return Row(source=source, what=what, status="ok", found=found)
+
+
+def _check_goals(episodes: Sequence[Episode], graphs: Mapping[str, NavGraph]) -> None:
+    for episode in episodes:
+        order = graphs[episode.scan].order
+        strays = [viewpoint for viewpoint in episode.goals if viewpoint not in order]
+        if strays:
+            raise InputError(
+                f"episode {episode.instr_id}: its goal {strays[0][:60]!r} is not in the graph of "
+                f"{episode.scan}; annotations and connectivity files must be of one release"
+            )
+
+
+def _languages(episodes: Sequence[Episode]) -> str:
+    counts = Counter(str(episode.language) for episode in episodes)
+    return ", ".join(f"{count:,} {language}" for language, count in sorted(counts.items()))
 
 
 def _row(source: str, what: str, found: Mapping[str, int], published: Mapping[str, int]) -> Row:

@@ -20,8 +20,16 @@ _FOLDERS = {
     "fgr2r": ("fgr2r", "FGR2R", "R2R/annotations", "Fine-Grained-R2R/data", ""),
     "reverie": ("reverie/v1", "reverie", "REVERIE/annotations", "REVERIE", ""),
     "reverie-v2": ("reverie/v2", "REVERIE/v2", "REVERIE_v2"),
+    "rxr": ("rxr", "RxR", "RxR/annotations", "RXR/annotations", ""),
+    "soon": ("soon", "SOON", "SOON/annotations", "SOON/annotations/bert_enc", "tasks/SOON"),
+    "ndh": ("ndh", "NDH", "CVDN/NDH", "tasks/NDH/data"),
 }
 _STEMS = {"r2r": "R2R", "r4r": "R4R", "fgr2r": "FGR2R"}
+_TAILS = {
+    "rxr": ("_guide.jsonl", "_guide_enc_xlmr.jsonl"),
+    "soon": (".json", "_enc_pseudo_obj_ade30k_label.jsonl", "_enc.jsonl"),
+    "ndh": (".json", "_cleaned.json"),
+}
 _CONNECTIVITY = ("mp3d/connectivity", "connectivity", "R2R/connectivity", "")
 _BOXES = ("reverie/v1", "reverie", "REVERIE/annotations", "REVERIE", "")
 _BOX_FILES = ("BBox.tar.gz", "BBoxes.json", "BBoxes.json.gz", "BBox", "bbox")
@@ -72,16 +80,24 @@ class Layout:
         raise self._missing("observations_list_summarized/<scan>.json[.gz]", places)
 
     def annotations(self, task: str, split: str) -> Path:
-        """Annotation file of a task ("r2r", "r4r", "fgr2r", "reverie", "reverie-v2") and split."""
+        """Annotation file of a task and split; of RxR that of the guides.
+
+        Tasks: r2r, r4r, fgr2r, reverie, reverie-v2, rxr, soon, ndh.
+        """
         if task not in _FOLDERS:
             raise InputError(f"unknown task {task!r}; expected one of {', '.join(_FOLDERS)}")
-        stem = f"{_STEMS.get(task, 'REVERIE')}_{split}"
-        names = [f"{stem}{tail}" for tail in (".json", ".json.gz", "_enc.json", "_enc.json.gz")]
+        if task == "rxr":
+            return self.rxr(split)
+        stem = split if task in _TAILS else f"{_STEMS.get(task, 'REVERIE')}_{split}"
+        return self._annotations(task, stem, _TAILS.get(task, (".json", "_enc.json")))
+
+    def _annotations(self, task: str, stem: str, tails: Iterable[str]) -> Path:
+        names = [f"{stem}{tail}{zipped}" for tail in tails for zipped in ("", ".gz")]
         for folder in self._under(_FOLDERS[task]):
             for name in names:
                 if (folder / name).is_file():
                     return folder / name
-        raise self._missing(f"{stem}.json[.gz] or {stem}_enc.json", _FOLDERS[task])
+        raise self._missing(" or ".join(f"{stem}{tail}[.gz]" for tail in tails), _FOLDERS[task])
 
     @property
     def boxes(self) -> Path:
@@ -107,23 +123,23 @@ class Layout:
         found = {f for folder in folders for tail in ("*.hdf5", "*.h5") for f in folder.glob(tail)}
         return sorted(found)
 
-    def vlnce(self, split: str) -> Path:
-        """Episode file of R2R in continuous environments (VLN-CE), of the newest release found."""
+    def vlnce(self, split: str, release: str | None = None) -> Path:
+        """Episode file of R2R in continuous environments (VLN-CE).
+
+        `release` is such as "v1-2"; None takes the newest found.
+        """
         places = ("vlnce", "data/datasets", "")
+        wanted = f"R2R_VLNCE_{release or 'v*'}"
         for folder in self._under(places):
             for tail in ("_preprocessed", ""):
-                found = sorted(folder.glob(f"R2R_VLNCE_v*{tail}/{split}/{split}.json*"))
+                found = sorted(folder.glob(f"{wanted}{tail}/{split}/{split}.json*"))
                 if found:
                     return found[-1]
-        raise self._missing(f"R2R_VLNCE_*/{split}/{split}.json.gz", places)
+        raise self._missing(f"{wanted}/{split}/{split}.json.gz", places)
 
-    def vlnce_trajectories(self, split: str) -> Path:
+    def vlnce_trajectories(self, split: str, release: str | None = None) -> Path:
         """Reference trajectories (``_gt``) beside the episode file of `vlnce`."""
-        folder = self.vlnce(split).parent
-        found = sorted(folder.glob(f"{split}_gt.json*"))
-        if not found:
-            raise self._missing(f"{split}_gt.json[.gz]", [str(folder)])
-        return found[0]
+        return self._beside(self.vlnce(split, release))
 
     def rxrce(self, split: str, role: str = "guide") -> Path:
         """Episode file of RxR in continuous environments (RxR-CE), by role: guide, follower."""
@@ -134,14 +150,25 @@ class Layout:
                 return found[-1]
         raise self._missing(f"RxR_VLNCE_*/{split}/{split}_{role}.json.gz", places)
 
-    def rxr(self, split: str) -> Path:
-        """Guide annotation file of Room-Across-Room."""
-        places = ("rxr", "RxR", "RxR/annotations", "")
-        for folder in self._under(places):
-            found = sorted(folder.glob(f"rxr_{split}_guide.json*"))
-            if found:
-                return found[0]
-        raise self._missing(f"rxr_{split}_guide.jsonl[.gz]", places)
+    def rxrce_trajectories(self, split: str, role: str = "guide") -> Path:
+        """Reference trajectories (``_gt``) beside the episode file of `rxrce`."""
+        return self._beside(self.rxrce(split, role))
+
+    def _beside(self, episodes: Path) -> Path:
+        stem = episodes.name.split(".json")[0]
+        found = sorted(episodes.parent.glob(f"{stem}_gt.json*"))
+        if not found:
+            raise self._missing(f"{stem}_gt.json[.gz]", [str(episodes.parent)])
+        return found[0]
+
+    def rxr(self, split: str, role: str = "guide") -> Path:
+        """Annotation file of Room-Across-Room, by role: guide, follower.
+
+        Test splits are test_standard and test_challenge, whose files say ``_public`` too.
+        """
+        tails = [tail.replace("guide", role) for tail in _TAILS["rxr"]]
+        tails += [f"_public{tail}" for tail in tails]
+        return self._annotations("rxr", f"rxr_{split}", tails)
 
     def _under(self, places: Iterable[str]) -> list[Path]:
         folders = []

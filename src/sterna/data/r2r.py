@@ -17,11 +17,14 @@ from typing import Any
 
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
+from sterna.data.rest import rest_fields, rest_of
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
 from sterna.world.graph import NavGraph, load_graph
 
 Entry = dict[str, Any]
+
+_READ = ("scan", "path_id", "path", "heading", "distance", "instructions", "instr_encodings")
 
 
 def read_r2r(source: str | os.PathLike[str], split: str | None = None) -> list[Episode]:
@@ -66,7 +69,10 @@ def episodes_of(entries: Iterable[Entry], split: str | None, name: str = "R2R") 
 
 
 def write_r2r(path: str | os.PathLike[str], episodes: Sequence[Episode]) -> None:
-    """Write episodes as the publisher's JSON; reading a file and writing it gives equal values."""
+    """Write episodes as the publisher's JSON; reading a file and writing it gives equal values.
+
+    So does a file of R4R or FGR2R, whose further fields an episode keeps in `rest`.
+    """
     write_json(path, entries_of(episodes), indent=2)
 
 
@@ -172,6 +178,7 @@ def _kind(value: Any) -> str:
 def _flatten(entry: Entry, split: str | None) -> list[Episode]:
     encodings = entry.get("instr_encodings")
     distance = entry.get("distance")
+    rest = rest_of(entry, _READ)
     return [
         Episode(
             instr_id=f"{entry['path_id']}_{j}",
@@ -183,6 +190,7 @@ def _flatten(entry: Entry, split: str | None) -> list[Episode]:
             distance=None if distance is None else float(distance),
             split=split,
             token_ids=None if encodings is None else tuple(encodings[j]),
+            rest=rest,
         )
         for j, text in enumerate(entry["instructions"])
     ]
@@ -202,7 +210,7 @@ def _entry(group: list[Episode]) -> Entry:
     tokens = [list(e.token_ids) for e in group if e.token_ids is not None]
     if len(tokens) == len(group):
         entry["instr_encodings"] = tokens
-    return entry
+    return entry | rest_fields(first)
 
 
 def _walk(episode: Episode, graphs: Mapping[str, NavGraph]) -> float:

@@ -60,7 +60,7 @@ def read_reverie(
     ]
     flat = episodes_of(rows, split, str(file))
     episodes = [
-        replace(episode, path_id=path_id, object_id=target)
+        replace(episode, path_id=path_id, object_id=target, rest=None)
         for episode, (path_id, target) in zip(flat, answers, strict=True)
     ]
     return episodes if boxes is None else with_goals(episodes, boxes)

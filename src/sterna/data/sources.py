@@ -184,7 +184,8 @@ SOURCES = {
     ),
     "soon": Source(
         name="SOON (FAO annotations)",
-        where="https://scenario-oriented-object-navigation.github.io",
+        where="https://scenario-oriented-object-navigation.github.io, entries: "
+        "https://eval.ai/web/challenges/challenge-page/1275",
         size="not known",
         terms="none stated in its repository (github.com/ZhuFengdaaa/SOON); " + _MP3D,
         needed_for="SOON: objects described by their surroundings",
@@ -370,17 +371,6 @@ SOURCES = {
             ),
         ),
         holds=("train/train_guide.json.gz", "val_unseen/val_unseen_guide.json.gz"),
-    ),
-    "meshes": Source(
-        name="Matterport3D scans (only for rendering; nothing here needs them)",
-        where="https://niessner.github.io/Matterport/ (signed agreement by e-mail)",
-        size="1.3 TB in full, 15 GB for Habitat",
-        terms="Matterport3D Terms of Use",
-        needed_for="Habitat, and your own features from images",
-        folder="scene_datasets/mp3d",
-        by_hand="sign the agreement on https://niessner.github.io/Matterport/ and mail it; "
-        "the script that comes back fetches them: python download_mp.py --task habitat "
-        "-o DATA/scene_datasets/mp3d/ (Python 2.7)",
     ),
 }
 

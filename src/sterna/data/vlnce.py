@@ -3,7 +3,9 @@
 ``{split}.json.gz`` holds ``episodes`` and, for R2R, ``instruction_vocab``; ``{split}_gt.json.gz``
 holds for each episode id the reference ``actions``, ``locations`` and ``forward_steps``. Positions
 are in Habitat's frame there and in the library's here (`sterna.world.frames`); test splits have
-neither goals nor reference paths.
+neither goals nor reference paths. RxR-CE (``{split}_guide.json.gz``, ``{split}_guide_gt.json.gz``,
+the same for followers) is the same with ``language``, ``annotator_id``, ``edit_distance`` and
+``timed_instruction`` in its instructions and no vocabulary.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
 from sterna.data.r2r import check_field, is_finite, is_name, is_strings, is_whole
+from sterna.data.rest import rest_fields, rest_of
 from sterna.errors import InputError
 from sterna.files import read_json, write_text
 from sterna.world.frames import (
@@ -38,24 +41,37 @@ Entry = dict[str, Any]
 
 TOKENS = 200
 """Length to which VLN-CE pads instruction tokens with 0."""
+LOOK_UP, LOOK_DOWN = 4, 5
+"""Actions of Habitat's second action space, which RxR-CE names; they move no agent."""
+
+_ENTRY = (
+    *("episode_id", "trajectory_id", "scene_id", "start_position", "start_rotation"),
+    *("info", "goals", "instruction", "reference_path"),
+)
+_INSTRUCTION = ("instruction_text", "instruction_tokens", "language", "instruction_id")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Trajectory:
     """A reference walk: `actions` [A], and `positions` [F + 1, 3] in metres, z up.
 
-    `positions` are the start and where each of the F forward actions ended.
+    `positions` are the start and where each of the F forward actions ended. RxR-CE's may tilt the
+    camera (`LOOK_UP`, `LOOK_DOWN`).
     """
 
     actions: Ints
     positions: Floats
 
 
-def read_vlnce(source: str | os.PathLike[str], split: str | None = None) -> list[Episode]:
+def read_vlnce(
+    source: str | os.PathLike[str], split: str | None = None, *, whole: bool = False
+) -> list[Episode]:
     """Read episodes in file order; `source` is a file, or a data folder together with `split`.
 
     ``instr_id`` is the episode id, ``path_id`` the trajectory id (R2R's path id), ``token_ids`` the
-    tokens without padding. Raises `InputError` naming file, episode and key.
+    tokens without padding; a geodesic distance that is not finite counts as not stated. `whole`
+    keeps what is not used here too (RxR-CE's timed words) in ``Episode.rest``. Raises `InputError`
+    naming file, episode and key.
     """
     file = _file(source, split, "vlnce")
     content = _object(read_json(file), str(file))
@@ -64,7 +80,7 @@ def read_vlnce(source: str | os.PathLike[str], split: str | None = None) -> list
         raise InputError(f"{file}: episodes: expected a list of episodes")
     episodes, seen = [], set()
     for index, entry in enumerate(entries):
-        episode = _episode(entry, f"{file}: episode {_label(entry, index)}", split)
+        episode = _episode(entry, f"{file}: episode {_label(entry, index)}", split, whole)
         if episode.instr_id in seen:
             raise InputError(f"{file}: episode_id {episode.instr_id} occurs twice; ids must differ")
         seen.add(episode.instr_id)
@@ -144,7 +160,7 @@ def _label(entry: Any, index: int) -> str:
     return str(name)[:60] if is_name(name) or is_whole(name) else f"number {index}"
 
 
-def _episode(entry: Any, where: str, split: str | None) -> Episode:
+def _episode(entry: Any, where: str, split: str | None, whole: bool) -> Episode:
     entry = _object(entry, where)
     _check_entry(entry, where)
     text = entry["instruction"]
@@ -159,7 +175,7 @@ def _episode(entry: Any, where: str, split: str | None) -> Episode:
         heading=float(heading_of(rotation)),
         instruction=text["instruction_text"],
         path_id=entry["trajectory_id"],
-        distance=None if info is None else float(info["geodesic_distance"]),
+        distance=None if info is None else _stated(info["geodesic_distance"]),
         split=split,
         token_ids=None if tokens is None else _without_padding(tokens),
         position=_points([entry["start_position"]])[0],
@@ -170,7 +186,19 @@ def _episode(entry: Any, where: str, split: str | None) -> Episode:
         scene=entry["scene_id"],
         language=text.get("language"),
         instruction_id=None if text.get("instruction_id") is None else str(text["instruction_id"]),
+        rest=_rest(entry) if whole else None,
     )
+
+
+def _stated(metres: float) -> float | None:
+    return float(metres) if is_finite(metres) else None
+
+
+def _rest(entry: Entry) -> str | None:
+    """Keep what is not read, of the entry and of its instruction."""
+    others = {key: value for key, value in entry.items() if key not in _ENTRY}
+    said = {k: v for k, v in entry["instruction"].items() if k not in _INSTRUCTION}
+    return rest_of(others | ({"instruction": said} if said else {}), ())
 
 
 def _check_entry(entry: Entry, where: str) -> None:
@@ -220,8 +248,9 @@ def _check_goals(entry: Entry, where: str) -> None:
     check_field(entry, "reference_path", where, good, "a list of [x,y,z]")
     info = entry.get("info")
     distance = info.get("geodesic_distance") if isinstance(info, dict) else None
-    good = info is None or (is_finite(distance) and distance >= 0)  # type: ignore[operator]
-    check_field(entry, "info", where, good, "{geodesic_distance: finite metres}")
+    unstated = isinstance(distance, float) and not math.isfinite(distance)
+    good = info is None or unstated or (is_finite(distance) and distance >= 0)  # type: ignore[operator]
+    check_field(entry, "info", where, good, "{geodesic_distance: metres}")
 
 
 def _numbers(value: Any, count: int) -> bool:
@@ -274,10 +303,11 @@ def _entry(episode: Episode) -> Entry:
             {"position": to_habitat(goal).tolist(), "radius": episode.goal_radius}
             for goal in episode.goal_positions
         ]
-    entry["instruction"] = text
+    rest = rest_fields(episode)
+    entry["instruction"] = text | rest.pop("instruction", {})
     if episode.waypoints:
         entry["reference_path"] = to_habitat(episode.waypoints).tolist()
-    return entry
+    return entry | rest
 
 
 def _id(name: str) -> int | str:
@@ -296,7 +326,8 @@ def _trajectory(item: Any, where: str) -> Trajectory:
     item = _object(item, where)
     actions, places = item.get("actions"), item.get("locations")
     good = isinstance(actions, list) and all(is_whole(a) and a in _ACTIONS for a in actions)
-    check_field(item, "actions", where, good, "a list of 0 stop, 1 forward, 2 left, 3 right")
+    expected = "a list of 0 stop, 1 forward, 2 left, 3 right (4 look up, 5 look down)"
+    check_field(item, "actions", where, good, expected)
     good = isinstance(places, list) and all(_numbers(point, 3) for point in places)
     check_field(item, "locations", where, good and places, "a list of [x,y,z]")
     assert isinstance(actions, list) and isinstance(places, list)
@@ -309,4 +340,4 @@ def _trajectory(item: Any, where: str) -> Trajectory:
     )
 
 
-_ACTIONS = frozenset(int(action) for action in Action)
+_ACTIONS = frozenset([*map(int, Action), LOOK_UP, LOOK_DOWN])

@@ -337,6 +337,7 @@ def replay_in(
 ) -> Recorded:
     """Play a reference trajectory in any environment in continuous space that shows "rgb"."""
     config = config or CollectConfig()
+    reference = _reference({episode.instr_id: reference}, episode)
     seen, _ = env.reset(options={"instr_id": episode.instr_id})
     if "rgb" not in seen:
         raise InputError(f"environment: expected the sensor rgb, found {', '.join(seen)}")
@@ -365,6 +366,11 @@ def _reference(references: Mapping[str, Trajectory], episode: Episode) -> Trajec
     found = references.get(episode.instr_id)
     if found is None or not len(found.actions):
         raise InputError(f"episode {episode.instr_id}: no reference trajectory in the _gt file")
+    if found.actions.max() > max(Action):
+        raise InputError(
+            f"episode {episode.instr_id}: its reference trajectory tilts the camera, which is no "
+            "action here; let the expert walk instead (--noise above 0)"
+        )
     return found
 
 

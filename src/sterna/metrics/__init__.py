@@ -1,8 +1,13 @@
 """Navigation scores, frozen protocols and submission files."""
 
 from sterna.metrics.continuous import Trace, continuous_scores
+from sterna.metrics.graphboards import GraphBoard, read_graph_board, write_graph_board
 from sterna.metrics.navigation import Walk, navigation_scores
 from sterna.metrics.protocol import (
+    NDH_HAMT,
+    NDH_PLANNER,
+    NDH_PLAYER,
+    NDH_TRUSTED,
     PROTOCOLS,
     R2R_CE,
     R2R_DUET,
@@ -12,6 +17,9 @@ from sterna.metrics.protocol import (
     REVERIE_OFFICIAL,
     REVERIE_V2_DUET,
     RXR_CE,
+    RXR_DUET,
+    RXR_OFFICIAL,
+    SOON_OFFICIAL,
     Protocol,
     find_protocol,
 )
@@ -21,11 +29,16 @@ from sterna.metrics.submission import (
     Prediction,
     read_leaderboard,
     read_submission,
+    renamed,
     validate_submission,
     write_submission,
 )
 
 __all__ = [
+    "NDH_HAMT",
+    "NDH_PLANNER",
+    "NDH_PLAYER",
+    "NDH_TRUSTED",
     "PROTOCOLS",
     "R2R_CE",
     "R2R_DUET",
@@ -35,7 +48,11 @@ __all__ = [
     "REVERIE_OFFICIAL",
     "REVERIE_V2_DUET",
     "RXR_CE",
+    "RXR_DUET",
+    "RXR_OFFICIAL",
+    "SOON_OFFICIAL",
     "Estimate",
+    "GraphBoard",
     "Prediction",
     "Protocol",
     "Result",
@@ -46,13 +63,16 @@ __all__ = [
     "format_result",
     "navigation_scores",
     "paired_difference",
+    "read_graph_board",
     "read_leaderboard",
     "read_result",
     "read_submission",
+    "renamed",
     "score_file",
     "score_predictions",
     "validate_file",
     "validate_submission",
+    "write_graph_board",
     "write_result",
     "write_submission",
 ]

@@ -3,7 +3,8 @@
 Legend: R nodes of a reference path, T nodes of a walk, n walks. d(u, v) is the geodesic distance
 on the whole navigation graph in metres. Sources: the Matterport3D simulator's `tasks/R2R/eval.py`
 (TL, NE, OSR, SR, SPL), DUET's evaluator (all; RGS), Ilharco et al. 2019 (nDTW, SDTW), Jain et al.
-2019 (CLS). Rates are fractions of 1, not percent.
+2019 (CLS), CVDN's `tasks/NDH/eval.py` (GP, OPSR), SOON's `eval.py` (GP, FSR, FSPL). Rates are
+fractions of 1, not percent.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sterna.metrics.protocol import Protocol
 from sterna.world.geometry import Floats, Ints
 from sterna.world.graph import NavGraph
 
-BINARY = ("SR", "SR_1m", "OSR", "RGS", "RGS_at_goal")
+BINARY = ("SR", "SR_1m", "OSR", "OPSR", "RGS", "RGS_at_goal", "FSR")
 """The scores that are 0 or 1 for one walk."""
 
 _BATCH = 512  # walks of similar length padded together; bounds the memory on R4R
@@ -29,9 +30,11 @@ class Walk:
     """One walk beside its answer, in node numbers of one graph.
 
     `path` [T] is what was walked, start first; the caller removes immediate repeats (turning on
-    the spot is no step). `reference` [R] is the ground-truth path, R >= 2. `goals` [G] is the goal
-    set of tasks such as REVERIE (None: the goal is ``reference[-1]``). `object_found` says whether
-    the predicted object is the target (None: the task has no object).
+    the spot is no step). `reference` [R] is the ground-truth path, R >= 2 (NDH: R >= 1). `goals`
+    [G] is the goal set of tasks such as REVERIE (None: the goal is ``reference[-1]``).
+    `object_found` says whether the predicted object is the target (None: the task has no object),
+    `pointed` whether the direction pointed at lies inside its outline (SOON). `ends` [E] is the
+    region to which NDH measures progress, `planner_goal` the last node of its planner's path.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Walk:
     action_steps: int
     goals: Ints | None = None
     object_found: bool | None = None
+    pointed: bool | None = None
+    ends: Ints | None = None
+    planner_goal: int | None = None
 
 
 def dtw(cost: Floats) -> Floats:
@@ -75,6 +81,13 @@ def navigation_scores(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Fl
       threshold), E = PC * reference length, LS = E / (E + |E - TL|).
     * With objects: RGS = object found (DUET), RGS_at_goal = RGS * SR (AutoVLN, ScaleVLN), and
       RGSPL, RGSPL_at_goal = these * L / max(TL, L, floor).
+    * With the rule "radius_or_goal_set" (SOON) the goal is the end of the path where that is in the
+      goal set, else reference[-1]; oracle_error = d(n, goal) of the node n nearest to
+      reference[-1]; L = d(start, goal); GP = d(start, goal) - NE. FSR = the target is pointed at
+      from the end, FSPL = FSR * L / max(TL, L, floor).
+    * With an end region (NDH): GP = min over e of d(start, e) - min over e of d(path[-1], e), in
+      metres; OPSR = min over the path of d(node, end of the planner's path) < radius. With the rule
+      "goal_set" L = min over e of d(start, e).
 
     Raises `InputError`, naming the episode, for a walk or answer that cannot be scored under the
     protocol and for any score that is not finite.
@@ -106,12 +119,12 @@ def _check(walk: Walk, protocol: Protocol) -> None:
     def refuse(what: str) -> InputError:
         return InputError(f"episode {walk.name}: {what}")
 
-    if len(walk.reference) < 2:
+    if len(walk.reference) < (2 if walk.ends is None else 1):
         raise refuse(
             "the reference path has fewer than two viewpoints, so there is no answer to score "
             "against; a test split is scored by its leaderboard"
         )
-    if (walk.goals is not None) != (protocol.success == "goal_set"):
+    if (walk.goals is not None) != (protocol.success != "radius"):
         found = "has a" if walk.goals is not None else "has no"
         raise refuse(
             f"it {found} goal set, but protocol {protocol.name} decides success by "
@@ -164,10 +177,10 @@ def _score_batch(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Floats]
     reference_length = _lengths([walk.reference for walk in walks], walks)
     to_goal = cost[references - 1, :, each]
     error, oracle_error = to_goal[each, paths - 1], to_goal.min(axis=1)
+    wanted = _wanted(walks, reference_length, protocol)
+    if protocol.success == "radius_or_goal_set":
+        error, oracle_error, wanted = _to_own_goals(walks, to_goal)
     success, oracle_success = _success(walks, error, oracle_error, protocol)
-    wanted = reference_length
-    if protocol.reference_length == "geodesic":
-        wanted = np.array([w.graph.distances[w.reference[0], w.reference[-1]] for w in walks])
     efficiency = _efficiency(length, wanted, protocol.spl_floor)
     warped = dtw(cost)[references - 1, paths - 1, each]
     near = np.exp(-warped / (protocol.ndtw_threshold * references))
@@ -185,7 +198,51 @@ def _score_batch(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Floats]
         "SDTW": success * near,
         "CLS": _coverage(cost, references, length, reference_length, protocol.ndtw_threshold),
     }
-    return scores | _grounding(walks, success, efficiency)
+    scores |= _grounding(walks, success, efficiency) | _pointing(walks, efficiency)
+    if protocol.success == "radius_or_goal_set":
+        return scores | {"GP": wanted - error}
+    return scores | _progress(walks, protocol)
+
+
+def _wanted(walks: Sequence[Walk], reference_length: Floats, protocol: Protocol) -> Floats:
+    """SPL's length L [n]."""
+    if protocol.reference_length != "geodesic":
+        return reference_length
+    if protocol.success == "goal_set" and all(walk.ends is not None for walk in walks):
+        return np.array([_to_ends(walk, 0) for walk in walks])
+    return np.array([w.graph.distances[w.reference[0], w.reference[-1]] for w in walks])
+
+
+def _to_own_goals(walks: Sequence[Walk], to_goal: Floats) -> tuple[Floats, Floats, Floats]:
+    """NE, oracle_error and L [n] of SOON, whose goal is the end of the path if it is a goal."""
+    nearest = to_goal.argmin(axis=1)
+    rows = []
+    for walk, closest in zip(walks, nearest.tolist(), strict=True):
+        end = int(walk.path[-1])
+        goal = end if end in walk.goals else int(walk.reference[-1])  # type: ignore[operator]
+        rows.append(walk.graph.distances[[end, walk.path[closest], walk.path[0]], goal])
+    error, oracle, wanted = np.array(rows).T
+    return error, oracle, wanted
+
+
+def _to_ends(walk: Walk, place: int) -> float:
+    """Metres from a node of the path to the nearest of NDH's end region."""
+    return float(walk.graph.distances[walk.path[place], walk.ends].min())
+
+
+def _progress(walks: Sequence[Walk], protocol: Protocol) -> dict[str, Floats]:
+    if any(walk.ends is None for walk in walks):
+        return {}
+    progress = [_to_ends(walk, 0) - _to_ends(walk, -1) for walk in walks]
+    passed = [float(w.graph.distances[w.path, w.planner_goal].min()) for w in walks]
+    return {"GP": np.array(progress), "OPSR": protocol.near(passed).astype(np.float64)}
+
+
+def _pointing(walks: Sequence[Walk], efficiency: Floats) -> dict[str, Floats]:
+    if any(walk.pointed is None for walk in walks):
+        return {}
+    found = np.array([walk.pointed for walk in walks], np.float64)
+    return {"FSR": found, "FSPL": found * efficiency}
 
 
 def _coverage(
@@ -197,7 +254,8 @@ def _coverage(
     expected = covered * reference_length
     with np.errstate(invalid="ignore"):  # 0/0 becomes NaN and is refused by name
         score: Floats = covered * expected / (expected + np.abs(expected - length))
-    return score
+    still: Floats = np.where((references == 1) & (length == 0), covered, score)
+    return still  # NDH: there was nowhere to go, and it stayed
 
 
 def _grounding(walks: Sequence[Walk], success: Floats, efficiency: Floats) -> dict[str, Floats]:

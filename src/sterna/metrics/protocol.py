@@ -13,11 +13,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sterna.data.ndh import PathType
 from sterna.errors import InputError
 
 ReferenceLength = Literal["geodesic", "path", "stored"]
 ReferencePath = Literal["annotated", "shortest"]
-SuccessRule = Literal["radius", "goal_set"]
+SuccessRule = Literal["radius", "goal_set", "radius_or_goal_set"]
 
 _FLOATS = ("success_radius", "ndtw_threshold", "spl_floor")
 # Fields that came after the first results were written: absent from JSON and hash when None, so
@@ -27,7 +28,7 @@ _LATER_FLOATS = (
     *("agent_radius", "agent_height"),
 )
 _LATER_INTS = ("depth_width", "depth_height")
-_LATER = (*_LATER_FLOATS, *_LATER_INTS)
+_LATER = (*_LATER_FLOATS, *_LATER_INTS, "path_type")
 _OPTIONAL_FLOATS = ("forward_step", "turn_angle", "camera_hfov", *_LATER_FLOATS)
 _OPTIONAL_INTS = ("max_steps", "camera_width", "camera_height", *_LATER_INTS)
 _BOOLS = ("strict", "backtracking")
@@ -36,6 +37,7 @@ _CHOICES = {
     "success": SuccessRule,
     "reference_length": ReferenceLength,
     "reference_path": ReferencePath,
+    "path_type": PathType,
 }
 
 
@@ -51,7 +53,8 @@ class Protocol:
     name: str
     """Short name, printed beside every score."""
     success: SuccessRule = "radius"
-    """"radius": end closer than `success_radius` to the goal; "goal_set": end on a goal node."""
+    """"radius": end closer than `success_radius` to the goal; "goal_set": end on a goal node;
+    "radius_or_goal_set" (SOON): as "radius", but where the end is a goal node, it is the goal."""
     success_radius: float = 3.0
     """Metres from the goal, along the graph; SDTW, SPL and OSR use it too."""
     strict: bool = True
@@ -101,6 +104,8 @@ class Protocol:
     """Metres of free space the agent needs on every side."""
     agent_height: float | None = None
     """Metres of headroom."""
+    path_type: PathType | None = None
+    """NDH: whose path is the reference, and its end the goal; None for other tasks."""
 
     def __post_init__(self) -> None:
         """Check every field; make numbers canonical so that 3 and 3.0 hash alike."""
@@ -131,7 +136,8 @@ class Protocol:
             if not isinstance(getattr(self, key), str) or not getattr(self, key):
                 raise self._wrong(key, "a text")
         for key, choice in _CHOICES.items():
-            if getattr(self, key) not in get_args(choice):
+            unset = key in _LATER and getattr(self, key) is None
+            if not unset and getattr(self, key) not in get_args(choice):
                 raise self._wrong(key, " or ".join(get_args(choice)))
 
     def _number(self, key: str) -> float:
@@ -228,6 +234,64 @@ REVERIE_V2_DUET = Protocol(
 )
 """The second annotation release with DUET's formulas; its goals come from the first one's boxes."""
 
+RXR_OFFICIAL = Protocol(
+    name="RXR_OFFICIAL", reference_length="geodesic", answer_key="RxR: last viewpoint of path"
+)
+"""RxR as its authors score it: DTW over geodesic distances, nDTW = exp(-DTW / (3 m * nodes of the
+reference)), SDTW = SR * nDTW; SPL divides by the shortest path."""
+
+RXR_DUET = Protocol(
+    name="RXR_DUET",
+    reference_length="path",
+    spl_floor=0.01,
+    answer_key="RxR: last viewpoint of path",
+)
+"""RxR with the formulas of HAMT and DUET: SPL divides by the length of the annotated path."""
+
+SOON_OFFICIAL = Protocol(
+    name="SOON_OFFICIAL",
+    success="radius_or_goal_set",
+    reference_length="geodesic",
+    spl_floor=0.01,
+    answer_key="SOON: viewpoints that see the target (bboxes), else last viewpoint of path",
+)
+"""SOON as its authors' evaluator and DUET's score it."""
+
+NDH_PLANNER = Protocol(
+    name="NDH_PLANNER",
+    reference_length="geodesic",
+    answer_key="NDH: last viewpoint of planner_path; goal progress: end_panos",
+    path_type="planner_path",
+)
+"""NDH as its authors' evaluator scores it, with planner_path ("oracle" supervision)."""
+
+NDH_PLAYER = replace(
+    NDH_PLANNER,
+    name="NDH_PLAYER",
+    answer_key="NDH: last viewpoint of player_path; goal progress: end_panos",
+    path_type="player_path",
+)
+"""NDH as its authors' evaluator scores it, with player_path ("navigator" supervision)."""
+
+NDH_TRUSTED = replace(
+    NDH_PLANNER,
+    name="NDH_TRUSTED",
+    answer_key="NDH: last viewpoint of trusted_path; goal progress: end_panos",
+    path_type="trusted_path",
+)
+"""NDH as its authors' evaluator scores it, with trusted_path ("mixed" supervision): the player's
+where it passes the planner's end. Goal progress is the same under all three."""
+
+NDH_HAMT = replace(
+    NDH_TRUSTED,
+    name="NDH_HAMT",
+    success="goal_set",
+    spl_floor=0.01,
+    answer_key="NDH: end_panos",
+)
+"""NDH as HAMT scores it: success is to end on one of end_panos, and SPL divides by the way to the
+nearest of them."""
+
 _CONTINUOUS: Mapping[str, Any] = MappingProxyType(
     {
         "reference_length": "stored",
@@ -255,6 +319,13 @@ R2R_CE = Protocol(
     agent_height=1.5,
 )
 """R2R in continuous environments with the task settings of VLN-CE and Habitat's defaults."""
+
+R2R_CE_V1_2 = replace(
+    R2R_CE,
+    name="R2R_CE_V1_2",
+    answer_key="VLN-CE: goals and reference trajectories (_gt) of R2R_VLNCE_v1-2",
+)
+"""R2R_CE with the episode files of the release before, whose reference trajectories are others."""
 
 RXR_CE = Protocol(
     name="RXR_CE",
@@ -330,7 +401,15 @@ _PUBLISHED.update(
             REVERIE_DUET,
             REVERIE_OFFICIAL,
             REVERIE_V2_DUET,
+            RXR_OFFICIAL,
+            RXR_DUET,
+            SOON_OFFICIAL,
+            NDH_PLANNER,
+            NDH_PLAYER,
+            NDH_TRUSTED,
+            NDH_HAMT,
             R2R_CE,
+            R2R_CE_V1_2,
             RXR_CE,
             R2R_CE_VLNR1,
             R2R_CE_NAVID,

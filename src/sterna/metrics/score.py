@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from sterna.data.episodes import Episode
+from sterna.data.ndh import supervision
 from sterna.errors import InputError
+from sterna.metrics.graphboards import GraphBoard, read_graph_board
 from sterna.metrics.navigation import Walk, navigation_scores
+from sterna.metrics.pointing import is_pointed_at
 from sterna.metrics.protocol import Protocol
 from sterna.metrics.result import Estimate, Result, estimates
 from sterna.metrics.submission import (
     Prediction,
-    read_leaderboard,
     read_submission,
+    renamed,
     validate_submission,
 )
 from sterna.world.geometry import Ints
@@ -24,10 +27,10 @@ from sterna.world.graph import NavGraph, load_graph
 
 _COLUMNS = (
     *("SR", "SPL", "OSR", "NE", "TL", "nDTW", "SDTW", "CLS"),
-    *("RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal"),
+    *("GP", "OPSR", "RGS", "RGSPL", "RGS_at_goal", "RGSPL_at_goal", "FSR", "FSPL"),
     *("SR_1m", "SPL_1m", "collisions", "steps"),
 )
-_PLAIN = ("NE", "TL", "collisions", "steps")
+_PLAIN = ("NE", "TL", "GP", "collisions", "steps")
 
 
 def score_file(
@@ -47,6 +50,7 @@ def score_file(
     objects = any(episode.object_id is not None for episode in episodes)
     predictions = read_submission(path, objects=objects)
     try:
+        predictions = renamed(predictions, episodes)
         return score_predictions(predictions, episodes, connectivity_dir, protocol, partial=partial)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -57,19 +61,20 @@ def validate_file(
     episodes: Sequence[Episode],
     connectivity_dir: str | Path,
     *,
-    objects: bool = False,
+    board: GraphBoard = "r2r",
     partial: bool = False,
 ) -> int:
-    """Check that a file is what the leaderboard takes, and replay it; return its number of walks.
+    """Check that a file is what a leaderboard takes, and replay it; return its number of walks.
 
-    Needs no answers, so that it also serves test splits. `objects` (REVERIE) demands the integer
-    `predObjId` in every item. Raises `InputError` naming the file, the episode and the fault.
+    Needs no answers, so that it also serves test splits. Raises `InputError` naming the file, the
+    episode and the fault.
     """
-    predictions = read_leaderboard(path, objects=objects)
-    named = {prediction.instr_id for prediction in predictions}
-    scans = {episode.scan for episode in episodes if episode.instr_id in named}
-    graphs = {scan: load_graph(connectivity_dir, scan) for scan in scans}
+    predictions = read_graph_board(path, board)
     try:
+        predictions = renamed(predictions, episodes)
+        named = {prediction.instr_id for prediction in predictions}
+        scans = {episode.scan for episode in episodes if episode.instr_id in named}
+        graphs = {scan: load_graph(connectivity_dir, scan) for scan in scans}
         return len(validate_submission(predictions, episodes, graphs, partial=partial))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -117,20 +122,51 @@ def _walk(
     graphs: Mapping[str, NavGraph],
     protocol: Protocol,
 ) -> Walk:
-    graph = graphs[episode.scan]
-    reference = _nodes(graph, episode.path, episode.instr_id)
+    wanted, answer = episode.object_id, answer_of(episode, graphs[episode.scan], protocol)
+    pointed = None
+    if episode.outlines:
+        pointed = is_pointed_at(episode, prediction.path[-1], prediction.direction)
+    return Walk(
+        path=nodes,
+        action_steps=prediction.action_steps,
+        object_found=None if wanted is None else prediction.object_id == wanted,
+        pointed=pointed,
+        **answer,
+    )
+
+
+def answer_of(episode: Episode, graph: NavGraph, protocol: Protocol) -> dict[str, Any]:
+    """Return the fields of a `Walk` that say what it is compared with, for one episode.
+
+    `InputError` for an annotation of another graph, or without what the protocol scores against.
+    """
+    name = episode.instr_id
+    reference = _nodes(graph, _reference(episode, protocol), name)
     if protocol.reference_path == "shortest":
         reference = np.array(graph.shortest_path(int(reference[0]), int(reference[-1])))
-    wanted = episode.object_id
-    return Walk(
-        name=episode.instr_id,
-        graph=graph,
-        path=nodes,
-        reference=reference,
-        action_steps=prediction.action_steps,
-        goals=_nodes(graph, episode.goals, episode.instr_id) if episode.goals else None,
-        object_found=None if wanted is None else prediction.object_id == wanted,
-    )
+    region = _nodes(graph, episode.goals, name) if episode.goals else None
+    dialog = bool(episode.planner_path)
+    return {
+        "name": name,
+        "graph": graph,
+        "reference": reference,
+        "goals": None if protocol.path_type and protocol.success == "radius" else region,
+        "ends": region if dialog else None,
+        "planner_goal": int(_nodes(graph, episode.planner_path[-1:], name)[0]) if dialog else None,
+    }
+
+
+def _reference(episode: Episode, protocol: Protocol) -> tuple[str, ...]:
+    """Return the path that a walk is compared with: of NDH the one that the protocol names."""
+    if protocol.path_type is None:
+        return episode.path
+    if not episode.planner_path:
+        raise InputError(
+            f"episode {episode.instr_id}: it has no planner_path, against which protocol "
+            f"{protocol.name} scores; choose the protocol of its task (a test split is scored by "
+            "its leaderboard)"
+        )
+    return supervision(episode.planner_path, episode.player_path, protocol.path_type)
 
 
 def _nodes(graph: NavGraph, viewpoints: Iterable[str], name: str) -> Ints:

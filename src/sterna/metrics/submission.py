@@ -3,7 +3,10 @@
 Formats read: the R2R leaderboard's ``[{"instr_id", "trajectory": [[viewpoint, heading,
 elevation], ...]}]``; DUET's `trajectory` as a list of hops ``[[vp], [vp, vp], ...]``; NaviLLM's
 `pred_path` with a first element of aggregate scores (skipped). Objects: `predObjId` (REVERIE's
-leaderboard) or `pred_objid` (DUET).
+leaderboard) or `pred_objid` (DUET). NDH's items say `inst_idx`; RxR's are lines of JSON
+``{"instruction_id", "path"}``; SOON's `trajectory` is an object ``{"path", "obj_heading",
+"obj_elevation"}``, or a list of them, one a start. What each leaderboard takes is in
+`sterna.metrics.graphboards`.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sterna.data.episodes import Episode
+from sterna.data.episodes import Direction, Episode
 from sterna.errors import InputError
-from sterna.files import read_json, write_json
+from sterna.files import read_json, read_jsonl, write_json
+from sterna.metrics.pointing import from_shares
 from sterna.world.geometry import Ints
 from sterna.world.graph import NavGraph
 
@@ -36,13 +40,15 @@ class Prediction:
 
     `hops` holds the viewpoints reached by each decision, the start alone first; a far jump is one
     hop of several viewpoints. `poses` gives (heading, elevation) in radians for every viewpoint of
-    `path`, or is empty when unknown. `object_id` is the object chosen, None for none.
+    `path`, or is empty when unknown. `object_id` is the object chosen, None for none; `direction`
+    (heading, elevation, radians) points at it from the end of the walk (SOON).
     """
 
     instr_id: str
     hops: tuple[tuple[str, ...], ...]
     poses: tuple[Pose, ...] = ()
     object_id: int | None = None
+    direction: Direction | None = None
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -65,11 +71,44 @@ def read_submission(path: str | Path, *, objects: bool = False) -> list[Predicti
     content = _read_list(path)
     first = 1 if content and _is_aggregate(content[0]) else 0
     items = list(enumerate(content[first:], first))
-    predictions = [_read_item(f"{path}: item {i}", item) for i, item in items]
+    predictions = [walk for i, item in items for walk in _read_item(f"{path}: item {i}", item)]
     if objects:
         for i, item in items:
-            _check_object(f"{path}: item {i} ({item['instr_id'][:40]!r})", item, _OBJECT_KEYS)
+            place = f"{path}: item {i}"
+            _check_object(f"{place} ({_name(place, item)[:40]!r})", item, _OBJECT_KEYS)
     return predictions
+
+
+def renamed(predictions: Iterable[Prediction], episodes: Iterable[Episode]) -> list[Prediction]:
+    """Call predictions as the episodes are called, where a file has names of its own.
+
+    RxR's leaderboard says the instruction's number alone, SOON's gives one instruction a walk from
+    each of its starts (of equal starts in the file's order). Names that are nobody's stay.
+    `InputError` where no start fits.
+    """
+    known, starts = set[str](), dict[str, dict[str, list[str]]]()
+    for episode in episodes:
+        known.add(episode.instr_id)
+        if episode.instruction_id is not None:
+            own = starts.setdefault(episode.instruction_id, {})
+            own.setdefault(episode.start, []).append(episode.instr_id)
+    return [
+        p if p.instr_id in known or p.instr_id not in starts else _named(p, starts[p.instr_id])
+        for p in predictions
+    ]
+
+
+def _named(prediction: Prediction, starts: dict[str, list[str]]) -> Prediction:
+    """Name a walk by its start; a name is used up, unless it is the start's last."""
+    names = starts.get(prediction.path[0])
+    if names is None and len(starts) == 1:
+        (names,) = starts.values()  # replaying will say where it must start
+    if names is None:
+        raise InputError(
+            f"{prediction.instr_id}: hop 0: must start at one of {len(starts)} viewpoints, such as "
+            f"{next(iter(starts))}; found {prediction.path[0][:40]!r}"
+        )
+    return replace(prediction, instr_id=names[0] if len(names) == 1 else names.pop(0))
 
 
 def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Prediction]:
@@ -81,9 +120,10 @@ def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Predict
     predictions = []
     for i, item in enumerate(_read_list(path)):
         place = f"{path}: item {i}"
-        prediction = _read_item(place, item)
+        prediction = _read_item(place, item)[0]
         place = f"{place} ({prediction.instr_id[:40]!r})"
-        if "trajectory" not in item or not prediction.poses:
+        pointing = bool(_pointing_walks(item.get("trajectory")))
+        if pointing or not {"instr_id", "trajectory"} <= item.keys() or not prediction.poses:
             raise InputError(
                 f"{place}: leaderboards take a 'trajectory' of [viewpoint, heading, elevation], "
                 "one triple a viewpoint; write it with write_submission"
@@ -95,6 +135,8 @@ def read_leaderboard(path: str | Path, *, objects: bool = False) -> list[Predict
 
 
 def _read_list(path: str | Path) -> list[Any]:
+    if str(path).removesuffix(".gz").endswith(".jsonl"):
+        return [value for _, value in read_jsonl(path)]
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: expected a list of trajectories, found {_kind(content)}")
@@ -119,30 +161,74 @@ def _is_aggregate(item: Any) -> bool:
     return isinstance(item, dict) and bool(item) and all(map(_is_number, item.values()))
 
 
-def _read_item(place: str, item: Any) -> Prediction:
+def _read_item(place: str, item: Any) -> list[Prediction]:
     if not isinstance(item, dict):
         raise InputError(f"{place}: expected an object with instr_id, found {_kind(item)}")
+    name = _name(place, item)
+    place = f"{place} ({name[:40]!r})"
+    chosen = next((item[key] for key in _OBJECT_KEYS if key in item), None)
+    found = _read_object(place, chosen)
+    walks = _pointing_walks(item.get("trajectory"))
+    if walks:
+        return [_pointing_walk(f"{place}: walk {n}", name, walk) for n, walk in enumerate(walks)]
+    steps = item.get("trajectory", item.get("pred_path", item.get("path")))
+    hops, poses = _read_steps(place, steps, "'trajectory' (or 'pred_path', 'path')")
+    return [Prediction(instr_id=name, hops=hops, poses=poses, object_id=found)]
+
+
+def _name(place: str, item: Mapping[str, Any]) -> str:
+    """Return what an item calls its episode."""
+    number = item.get("inst_idx", item.get("instruction_id", item.get("instr_id")))
+    if type(number) is int and abs(number) < 10**18 and _has_number(item):
+        return str(number)
     name = item.get("instr_id")
     if not isinstance(name, str) or not name:
-        raise InputError(f"{place}: instr_id must be a text such as '4332_0', found {_kind(name)}")
-    place = f"{place} ({name[:40]!r})"
-    steps = item.get("trajectory", item.get("pred_path"))
-    if not isinstance(steps, list) or not steps:
         raise InputError(
-            f"{place}: expected a non-empty list under 'trajectory' (or 'pred_path'), "
-            f"found {_kind(steps)}"
+            f"{place}: instr_id must be a text such as '4332_0' (inst_idx, instruction_id: a whole "
+            f"number), found {_kind(number)}"
         )
+    return name
+
+
+def _has_number(item: Mapping[str, Any]) -> bool:
+    """Whether an item's name may be a number: NDH's, RxR's, and SOON's on its leaderboard."""
+    numbered = "inst_idx" in item or "instruction_id" in item
+    return numbered or bool(_pointing_walks(item.get("trajectory")))
+
+
+def _pointing_walks(trajectory: Any) -> list[Any]:
+    """Return SOON's walks, none for a trajectory of another task."""
+    walks = trajectory if isinstance(trajectory, list) else [trajectory]
+    return walks if walks and all(isinstance(walk, dict) for walk in walks) else []
+
+
+def _pointing_walk(place: str, name: str, walk: Mapping[str, Any]) -> Prediction:
+    hops, poses = _read_steps(place, walk.get("path"), "'path'")
+    shares = []
+    for key in ("obj_heading", "obj_elevation"):
+        value = walk.get(key)
+        number = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if not _is_number(number):
+            raise InputError(
+                f"{place}: {key}: expected one number in a list, found {_kind(value)}; it is the "
+                "share of a whole turn at which the object is seen"
+            )
+        shares.append(float(number))  # type: ignore[arg-type]
+    return Prediction(
+        instr_id=name, hops=hops, poses=poses, direction=from_shares(shares[0], shares[1])
+    )
+
+
+def _read_steps(
+    place: str, steps: Any, key: str
+) -> tuple[tuple[tuple[str, ...], ...], tuple[Pose, ...]]:
+    if not isinstance(steps, list) or not steps:
+        raise InputError(f"{place}: expected a non-empty list under {key}, found {_kind(steps)}")
     read = [_read_step(place, i, step) for i, step in enumerate(steps)]
     poses = tuple(pose for _, pose in read if pose is not None)
     if poses and len(poses) != len(read):
         raise InputError(f"{place}: some trajectory entries carry a heading and others do not")
-    chosen = next((item[key] for key in _OBJECT_KEYS if key in item), None)
-    return Prediction(
-        instr_id=name,
-        hops=tuple(hop for hop, _ in read),
-        poses=poses,
-        object_id=_read_object(place, chosen),
-    )
+    return tuple(hop for hop, _ in read), poses
 
 
 def _read_step(place: str, position: int, step: Any) -> tuple[tuple[str, ...], Pose | None]:
@@ -190,7 +276,11 @@ def write_submission(
     write_json(path, items, indent=None)
 
 
-def _leaderboard_item(prediction: Prediction, objects: bool) -> dict[str, Any]:
+def steps_of(prediction: Prediction) -> list[list[Any]]:
+    """Return a walk as [viewpoint, heading, elevation], one triple a viewpoint, hops flattened.
+
+    `InputError` unless there are as many finite poses as viewpoints, or none (then 0).
+    """
     walked = prediction.path
     poses = prediction.poses or ((0.0, 0.0),) * len(walked)
     if len(poses) != len(walked) or not all(map(_is_number, (x for pose in poses for x in pose))):
@@ -198,8 +288,12 @@ def _leaderboard_item(prediction: Prediction, objects: bool) -> dict[str, Any]:
             f"{prediction.instr_id}: expected one finite (heading, elevation) for each of "
             f"{len(walked)} viewpoints, found {len(poses)} poses"
         )
-    steps = [[viewpoint, *pose] for viewpoint, pose in zip(walked, poses, strict=True)]
-    item: dict[str, Any] = {"instr_id": prediction.instr_id, "trajectory": steps}
+    return [[viewpoint, *pose] for viewpoint, pose in zip(walked, poses, strict=True)]
+
+
+def _leaderboard_item(prediction: Prediction, objects: bool) -> dict[str, Any]:
+    item: dict[str, Any] = {"instr_id": prediction.instr_id}
+    item["trajectory"] = steps_of(prediction)
     if objects:
         chosen = prediction.object_id
         item["predObjId"] = _NO_OBJECT if chosen is None else chosen

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from sterna.data.reverie import RELEASES
+from sterna.data.ndh import History, PathType
+from sterna.data.rxr import Role
 from sterna.errors import InputError
 from sterna.minivln.stage1 import Stage1Config
 from sterna.minivln.stage2 import DistillConfig
 from sterna.models.config import DuetConfig
+from sterna.recipes.answers import GROUNDED_TASKS, Task, Which
 from sterna.train.imitation import ImitationConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.pretrain.task import PretrainConfig
@@ -18,10 +19,6 @@ from sterna.train.schedule import OptimizerConfig
 from sterna.vlnr1.graph_task import ClosedLoopConfig
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
-Task = Literal["r2r", "r4r", "reverie", "reverie-v2"]
-"""Tasks that policies are trained for and walk."""
-GROUNDED_TASKS = tuple(RELEASES.values())
-"""Tasks that ask for an object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,14 @@ class DataConfig:
     max_objects: int | None = None
     """Objects of a viewpoint that training shows, its first ones; None: all. Evaluation shows all,
     as DUET does."""
+    languages: tuple[str, ...] = ()
+    """RxR: only episodes whose language begins with one of these (en, hi, te, en-IN, ...)."""
+    role: Role = "guide"
+    """RxR: paths of guides, or of followers."""
+    path_type: PathType = "trusted_path"
+    """NDH: whose path supervises; trusted_path: the player's where it passes the planner's end."""
+    history: History = "all"
+    """NDH: what of the dialog the instruction holds."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -64,6 +69,16 @@ class DataConfig:
     def grounded(self) -> bool:
         """Whether episodes ask for an object (REVERIE)."""
         return self.task in GROUNDED_TASKS
+
+    @property
+    def which(self) -> Which:
+        """Which episodes of a split are meant."""
+        return Which(
+            languages=self.languages,
+            role=self.role,
+            path_type=self.path_type,
+            history=self.history,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 
 from sterna import processes
 from sterna.data.episodes import Episode
+from sterna.data.objects import ObjectStore
 from sterna.edge.runtime.folder import ENGINES, Manifest, is_export, read_manifest
 from sterna.edge.walks import walk_all
 from sterna.envs.graph_env import Panoramas
@@ -23,13 +24,15 @@ from sterna.metrics import (
     Result,
     find_protocol,
     score_predictions,
+    write_graph_board,
     write_result,
-    write_submission,
 )
+from sterna.metrics.graphboards import board_file
 from sterna.models.agent import Agent
 from sterna.models.config import DuetConfig
 from sterna.models.duet import DUET
 from sterna.models.walk import MAX_STEPS
+from sterna.recipes.answers import BOARD_OF_TASK
 from sterna.recipes.config import EvalConfig
 from sterna.recipes.policies import check_fit, data_config, open_policy
 from sterna.recipes.rooms import rooms_of
@@ -74,6 +77,7 @@ class Power:
 
 
 _ALONE = Power()
+_SAME: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,8 @@ class _Ready:
     world: World
     episodes: list[Episode]
     panoramas: Panoramas
+    objects: ObjectStore | None = None
+    """Objects to point at (SOON), for a policy that chooses one."""
 
 
 def _prepare(
@@ -96,11 +102,12 @@ def _prepare(
     views: str | None,
     objects: str | None,
     power: Power,
+    data: Mapping[str, Any] = _SAME,
     permute: bool = False,
     blind: bool = False,
 ) -> _Ready:
     policy, sizes, run = _open(folder, power.engine)
-    config = data_config(run)
+    config = replace(data_config(run), **data)
     config = replace(
         config,
         views=views or config.views,
@@ -111,7 +118,9 @@ def _prepare(
     episodes = world.episodes(select.split, about=select.episodes)
     if permute:
         episodes = permuted(episodes)
-    panoramas = world.panoramas(episodes)
+    panoramas, things = world.panoramas(episodes), None
+    if config.task == "soon" and sizes.object_size is not None and power.engine == TORCH:
+        panoramas, things = world.pointing_panoramas(episodes)
     check_fit(sizes, panoramas, episodes, str(folder))
     return _Ready(
         folder=folder,
@@ -120,6 +129,7 @@ def _prepare(
         world=world,
         episodes=episodes,
         panoramas=panoramas,
+        objects=things,
     )
 
 
@@ -155,6 +165,7 @@ def run_eval(
     views: str | None = None,
     objects: str | None = None,
     protocol: str | None = None,
+    data: Mapping[str, Any] = _SAME,
     permute: bool = False,
     blind: bool = False,
     batch_size: int = 64,
@@ -165,7 +176,8 @@ def run_eval(
     """Walk a split with a saved policy and score it; writes result and submission into `out`.
 
     `permute` gives every episode another episode's instruction (control), `blind` zeroes the views
-    (control), `about` walks every k-th episode. Observations default to those of the policy's run.
+    (control), `about` walks every k-th episode. Observations default to those of the policy's run;
+    `data` names settings of it (`DataConfig`) that are others here, such as the task.
     `power` says what computes: an exported folder is walked by the runtime, in many processes.
     Processes of `accelerate launch` share the split, and the main one writes what one would write.
     Raises `InputError` for a split without answers (see `run_submit`).
@@ -180,10 +192,11 @@ def run_eval(
             views=views,
             objects=objects,
             power=power,
+            data=data,
             permute=permute,
             blind=blind,
         )
-    if all(len(episode.path) < 2 for episode in ready.episodes):
+    if not any(episode.answered for episode in ready.episodes):
         raise InputError(
             f"{split}: the split holds no answers to score with; --submit writes the walks alone"
         )
@@ -203,7 +216,7 @@ def run_eval(
         cost=_cost(ready.policy, seconds, power),
     )
     if out is not None and processes.is_main():
-        save_evaluation(out, split, result, predictions)
+        save_evaluation(out, split, result, predictions, ready.episodes, ready.world.config.task)
     return result
 
 
@@ -212,7 +225,7 @@ def _score(
 ) -> tuple[Result, list[Prediction]]:
     connectivity = ready.world.layout.connectivity
     if isinstance(ready.policy, DUET):
-        return evaluate(
+        result, predictions = evaluate(
             ready.policy,
             ready.panoramas,
             ready.episodes,
@@ -221,8 +234,26 @@ def _score(
             batch_size=batch_size,
             share=True,
         )
-    predictions = _walk_export(ready, power, protocol.max_steps)
+        if ready.objects is None:
+            return result, predictions
+    else:
+        predictions = _walk_export(ready, power, protocol.max_steps)
+    predictions = _pointed(ready, predictions)
     return score_predictions(predictions, ready.episodes, connectivity, protocol), predictions
+
+
+def _pointed(ready: _Ready, predictions: list[Prediction]) -> list[Prediction]:
+    """Point at the middle of the objects that were chosen, from where the walks end (SOON)."""
+    if ready.objects is None:
+        return predictions
+    done = []
+    for prediction, episode in zip(predictions, ready.episodes, strict=True):
+        seen = ready.objects.at(f"{episode.scan}_{prediction.path[-1]}")
+        chosen = seen.directions[seen.ids == prediction.object_id]
+        if len(chosen):
+            prediction = replace(prediction, direction=(float(chosen[0, 0]), float(chosen[0, 1])))
+        done.append(prediction)
+    return done
 
 
 def run_submit(
@@ -233,13 +264,17 @@ def run_submit(
     *,
     views: str | None = None,
     objects: str | None = None,
+    data: Mapping[str, Any] = _SAME,
     batch_size: int = 64,
     power: Power = _ALONE,
 ) -> Path:
-    """Walk a split and write its leaderboard file ``submit_<split>.json`` into `out`, unscored."""
+    """Walk a split and write its leaderboard file ``submit_<split>.json[l]`` into `out`, unscored.
+
+    `data` as in `run_eval`.
+    """
     select = EvalConfig(split=split, batch_size=batch_size)
     with processes.main_first():
-        ready = _prepare(folder, root, select, views=views, objects=objects, power=power)
+        ready = _prepare(folder, root, select, views=views, objects=objects, power=power, data=data)
     if isinstance(ready.policy, DUET):
         with torch.inference_mode():
             agent = Agent(ready.policy, ready.panoramas)
@@ -248,10 +283,8 @@ def run_submit(
             )
     else:
         predictions = _walk_export(ready, power, None)
-    file = out / f"submit_{split}.json"
-    if processes.is_main():
-        write_submission(file, predictions, objects=ready.world.config.grounded)
-    return file
+    predictions = _pointed(ready, predictions)
+    return _write_submission(out, split, predictions, ready.episodes, ready.world.config.task)
 
 
 def _control(blind: bool, permute: bool) -> str:
@@ -295,13 +328,30 @@ def permuted(episodes: Sequence[Episode]) -> list[Episode]:
 
 
 def save_evaluation(
-    out: Path, split: str, result: Result, predictions: list[Prediction]
+    out: Path,
+    split: str,
+    result: Result,
+    predictions: Sequence[Prediction],
+    episodes: Sequence[Episode],
+    task: str,
 ) -> tuple[Path, Path]:
-    """Write ``result_<split>.json`` and ``submit_<split>.json`` into a folder.
+    """Write ``result_<split>.json`` and the task's ``submit_<split>.json[l]`` into a folder."""
+    file = out / f"result_{split}.json"
+    write_result(file, result)
+    return file, _write_submission(out, split, predictions, episodes, task)
 
-    Where objects were asked for (REVERIE) the latter says which was chosen.
-    """
-    files = out / f"result_{split}.json", out / f"submit_{split}.json"
-    write_result(files[0], result)
-    write_submission(files[1], predictions, objects="RGS" in result.scores)
-    return files
+
+def _write_submission(
+    out: Path,
+    split: str,
+    predictions: Sequence[Prediction],
+    episodes: Sequence[Episode],
+    task: str,
+) -> Path:
+    # No leaderboard asks for walks of RxR's followers, of which one instruction may have several.
+    followers = any(episode.role == "follower" for episode in episodes)
+    board = "r2r" if followers else BOARD_OF_TASK[task]
+    file = out / board_file(board, split)
+    if processes.is_main():
+        write_graph_board(file, board, predictions, episodes)
+    return file

@@ -114,7 +114,7 @@ def run_export(
 
 def _scene(model: DUET, world: World, check: Check, name: str) -> _Scene:
     episodes = world.episodes(check.split, about=check.episodes)
-    if all(len(episode.path) < 2 for episode in episodes):
+    if not any(episode.answered for episode in episodes):
         raise InputError(f"{check.split}: the split holds no answers to score with; give another")
     panoramas = world.panoramas(episodes)
     check_fit(model.config, panoramas, episodes, name)

@@ -46,11 +46,11 @@ class NameVectors:
 def open_objects(
     layout: Layout, config: DataConfig, boxes: Boxes, atlas: Atlas, *, logits: bool = False
 ) -> ObjectStore | None:
-    """Return the objects of an atlas as `config.objects` says; None for a task without objects.
+    """Return the objects of an atlas as `config.objects` says; None where it says none.
 
     `logits` keeps the class logits of a feature file.
     """
-    if not config.grounded or config.objects == NONE:
+    if config.objects == NONE:
         return None
     if config.objects == NAMES:
         things = (thing for place in boxes.viewpoints for thing in boxes.visible(*place))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
 from sterna.errors import InputError
-from sterna.metrics import Prediction, read_submission, score_predictions
-from sterna.recipes.answers import read_answers
-from sterna.recipes.config import DataConfig, Task
+from sterna.metrics import Prediction, read_submission, renamed, score_predictions
+from sterna.recipes.answers import Task, read_answers
+from sterna.recipes.config import DataConfig
 from sterna.recipes.policies import check_fit, data_config, open_policy
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
@@ -41,16 +42,16 @@ def show_episode(
     episode = _find(episodes, name, split)
     prediction = None
     if walk is not None:
-        prediction = _find_prediction(walk, name)
+        prediction = _find_prediction(walk, episodes, name)
     elif policy is not None:
-        prediction = _walk_now(root, episode, policy)
+        prediction = _walk_now(root, episode, policy, task)
     scores, hops = None, None
     if prediction is not None:
         hops = [list(hop) for hop in prediction.hops]
-        if len(episode.path) > 1:
+        if episode.answered:
             rule = protocol_of(DataConfig(task=task))
             result = score_predictions([prediction], [episode], layout.connectivity, rule)
-            shown = [key for key in ("NE", "SR", "SPL", "RGS") if key in result.scores]
+            shown = [key for key in ("NE", "SR", "SPL", "GP", "RGS") if key in result.scores]
             scores = {key: f"{result.scores[key].mean:.2f}" for key in shown}
     graph = load_graph(layout.connectivity, episode.scan)
     return [draw_episode(graph, episode, hops, file, scores) for file in out]
@@ -66,17 +67,17 @@ def _find(episodes: Sequence[Episode], name: str, split: str) -> Episode:
     )
 
 
-def _find_prediction(file: Path, name: str) -> Prediction:
-    predictions = read_submission(file)
+def _find_prediction(file: Path, episodes: Sequence[Episode], name: str) -> Prediction:
+    predictions = renamed(read_submission(file), episodes)
     for prediction in predictions:
         if prediction.instr_id == name:
             return prediction
     raise InputError(f"{file}: holds {len(predictions)} walks, none of episode {name}")
 
 
-def _walk_now(root: Path, episode: Episode, folder: Path) -> Prediction:
+def _walk_now(root: Path, episode: Episode, folder: Path, task: Task) -> Prediction:
     policy, run = open_policy(folder)
-    world = World(root, data_config(run))
+    world = World(root, replace(data_config(run), task=task))
     ready = world.tokenise([episode])
     panoramas = world.panoramas(ready)
     check_fit(policy.config, panoramas, ready, str(folder))

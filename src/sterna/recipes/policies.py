@@ -80,7 +80,8 @@ def data_config(run: Mapping[str, Any]) -> DataConfig:
     if odd:
         raise InputError(f"recipe.json: unknown data settings {sorted(odd)}; update sterna")
     cache = values.get("cache")
-    return DataConfig(**(values | {"cache": Path(cache) if cache else None}))
+    values |= {"cache": Path(cache) if cache else None}
+    return DataConfig(**(values | {"languages": tuple(values.get("languages", ()))}))
 
 
 def fitted(config: DuetConfig, panoramas: Panoramas) -> DuetConfig:

@@ -25,7 +25,7 @@ from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
 from sterna.models.duet import DUET
 from sterna.models.pretrained import save_pretrained
-from sterna.recipes.answers import PROTOCOL_OF_TASK
+from sterna.recipes.answers import PROTOCOL_OF_PATH, PROTOCOL_OF_TASK
 from sterna.recipes.config import (
     ClosedLoopRun,
     DataConfig,
@@ -37,11 +37,11 @@ from sterna.recipes.policies import check_fit, check_teacher, fitted, open_teach
 from sterna.recipes.start import begin
 from sterna.recipes.world import World, open_world
 from sterna.train.evaluate import evaluate
-from sterna.train.imitation import ImitationTask
+from sterna.train.imitation import ImitationTask, check_demonstrations
 from sterna.train.loop import STATE_FILE, Log, Runner, Scores, Trainer
 
 RUN_FILE = "run.json"
-SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "RGS", "RGSPL")
+SHOWN = ("SR", "SPL", "OSR", "NE", "TL", "nDTW", "GP", "RGS", "RGSPL")
 """Scores of the selection split that a run keeps, where its task has them."""
 
 
@@ -68,7 +68,8 @@ def defaults_of(config: Any) -> dict[str, Any]:
 
 def protocol_of(data: DataConfig) -> Protocol:
     """Return the protocol that a task is scored with by default (DUET's evaluator)."""
-    return find_protocol(PROTOCOL_OF_TASK[data.task])
+    ndh = data.task == "ndh"
+    return find_protocol(PROTOCOL_OF_PATH[data.path_type] if ndh else PROTOCOL_OF_TASK[data.task])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,7 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
     with processes.main_first():
         world = open_world(root, config.data)
         episodes = world.episodes("train")
+        check_demonstrations(episodes, config.imitation)
         chosen = world.episodes(config.select.split, about=config.select.episodes)
         panoramas, every = world.training_panoramas([*episodes, *chosen])
         config = replace(config, model=fitted(config.model, panoramas))

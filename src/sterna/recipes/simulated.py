@@ -13,6 +13,7 @@ from tqdm import tqdm
 from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.data.layout import Layout
+from sterna.data.rxr import Role
 from sterna.data.tracks import Track, TrackFile, read_tracks
 from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce
 from sterna.envs.continuous import ContinuousNavEnv
@@ -25,7 +26,7 @@ from sterna.envs.slots import Maker
 from sterna.errors import InputError
 from sterna.files import read_json, sha256
 from sterna.metrics.leaderboards import board_of, file_of, walks_in, write_board
-from sterna.metrics.protocol import R2R_CE, RXR_CE, Protocol, find_protocol
+from sterna.metrics.protocol import R2R_CE, R2R_CE_V1_2, RXR_CE, Protocol, find_protocol
 from sterna.metrics.result import Result, write_result
 from sterna.metrics.tracks import score_tracks
 from sterna.recipes.continuous import walk_episodes
@@ -51,6 +52,10 @@ class EvalConfig:
     """Episode file to walk instead."""
     languages: tuple[str, ...] = ()
     """Only episodes whose language begins with one of these (RxR: en, hi, te)."""
+    role: Role = "guide"
+    """RxR: paths of guides, or of followers."""
+    release: str | None = None
+    """VLN-CE: release of the episodes, such as v1-2; None: the newest found."""
     protocol: str | None = None
     """Name or JSON file; None: the agent's own, else that of the task."""
     servers: tuple[str, ...] = (URL,)
@@ -103,8 +108,8 @@ def read_episodes(
     config: EvalConfig, root: Path | None
 ) -> tuple[list[Episode], dict[str, Trajectory]]:
     """Read the episodes to walk, and the reference trajectories beside them (none: empty)."""
-    file = config.episodes or _episode_file(config.task, config.split, root)
-    episodes = [replace(episode, split=config.label) for episode in read_vlnce(file)]
+    file = config.episodes or _episode_file(config, root)
+    episodes = [replace(e, split=config.label, role=_role(config)) for e in read_vlnce(file)]
     if config.languages:
         episodes = [e for e in episodes if str(e.language).startswith(config.languages)]
     if not episodes:
@@ -119,11 +124,17 @@ def read_episodes(
     return episodes, {} if found is None else read_trajectories(found)
 
 
-def _episode_file(task: Task, split: str, root: Path | None) -> Path:
+def _role(config: EvalConfig) -> str | None:
+    return config.role if config.task == "rxr-ce" else None
+
+
+def _episode_file(config: EvalConfig, root: Path | None) -> Path:
     if root is None:
         raise InputError("eval: no episodes; give --episodes FILE or a data folder (--data)")
     layout = Layout(root)
-    return layout.vlnce(split) if task == "vlnce" else layout.rxrce(split)
+    if config.task == "vlnce":
+        return layout.vlnce(config.split, config.release)
+    return layout.rxrce(config.split, config.role)
 
 
 def open_agent(config: EvalConfig) -> tuple[SlotAgent, dict[str, Any], tuple[str, ...]]:
@@ -168,7 +179,9 @@ def protocol_of(config: EvalConfig) -> Protocol:
     for folder in (Path(config.agent), Path(config.agent).parent):
         if config.agent not in CONTROLS and (folder / "protocol.json").is_file():
             return open_protocol(str(folder / "protocol.json"))
-    return R2R_CE if config.task == "vlnce" else RXR_CE
+    if config.task == "rxr-ce":
+        return RXR_CE
+    return R2R_CE_V1_2 if config.release == "v1-2" else R2R_CE
 
 
 def maker_of(

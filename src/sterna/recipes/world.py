@@ -61,25 +61,31 @@ class World:
         task = self.config.task
         self.layout.annotations(task, split)  # named first, where a folder has neither it nor boxes
         boxes = self.boxes if self.config.grounded else None
-        episodes = read_answers(self.layout, task, split, boxes)
+        episodes = read_answers(self.layout, task, split, boxes, self.config.which)
+        if task == "rxr":  # files with word ids have those of a vocabulary of a hundred languages
+            episodes = [replace(episode, token_ids=None) for episode in episodes]
         check_episodes(episodes, load_graphs(self.layout.connectivity, episodes))
         if about is not None:
             episodes = episodes[:: max(1, round(len(episodes) / max(1, about)))]
         return self.tokenise(episodes)
 
     def tokenise(self, episodes: Sequence[Episode]) -> list[Episode]:
-        """Fill word ids where the annotations carry none, and cut all to `max_words`."""
+        """Fill word ids where the annotations carry none, and cut all to `max_words`.
+
+        Of a dialog (NDH) the last words stay behind [CLS], as the publisher keeps them: the latest
+        answer says the way. Of other instructions the first stay.
+        """
         cut = self.config.max_words
         bare = [e.instruction for e in episodes if not e.token_ids]
-        fresh = iter(self._tokenizer.batch(bare, cut) if bare else ())
+        fresh = iter(self._tokenizer.batch(bare, _ENDLESS) if bare else ())
+        shorten = _ending if self.config.task == "ndh" else _beginning
         return [
-            replace(e, token_ids=e.token_ids[:cut] if e.token_ids else tuple(next(fresh)))
-            for e in episodes
+            replace(e, token_ids=shorten(e.token_ids or tuple(next(fresh)), cut)) for e in episodes
         ]
 
     @cached_property
     def boxes(self) -> Boxes:
-        """Objects of REVERIE: their names, and from where they are seen."""
+        """Objects of REVERIE: their names, and from where they are seen; other tasks share them."""
         return read_boxes(self.layout.boxes)
 
     @cached_property
@@ -139,6 +145,20 @@ class World:
         every = bare.showing(objects)
         return (every if most is None else bare.showing(objects, max_objects=most)), every
 
+    def pointing_panoramas(self, episodes: Iterable[Episode]) -> tuple[Panoramas, ObjectStore]:
+        """Lay out scans with all their objects for a task that asks for a direction (SOON).
+
+        Also returns the objects, which say where they are. `InputError` where there are none.
+        """
+        bare = self.bare_panoramas(episodes)
+        objects = open_objects(self.layout, self.config, self.boxes, bare.atlas)
+        if objects is None:
+            raise InputError(
+                f"{self.config.task}: the policy reads objects, this world shows none; name them "
+                "(--objects of eval)"
+            )
+        return bare.showing(objects), objects
+
     def word_vectors(self, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (word table [vocabulary, width], view projection [width, D]).
 
@@ -161,6 +181,17 @@ class World:
             partial.replace(path)
         with np.load(path, allow_pickle=False) as saved:
             return saved["vectors"], saved["weight"]
+
+
+_ENDLESS = 1 << 30
+
+
+def _beginning(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
+    return ids[:count]
+
+
+def _ending(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
+    return ids if len(ids) <= count else (ids[0], *ids[len(ids) - count + 1 :])
 
 
 _shared: list[tuple[Path, World]] | None = None

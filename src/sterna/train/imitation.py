@@ -84,6 +84,23 @@ class ImitationConfig:
             raise InputError(f"imitation: expert must be spl or ndtw, found {self.expert!r}")
 
 
+def check_demonstrations(episodes: Sequence[Episode], config: ImitationConfig) -> None:
+    """Raise `InputError` for a path that cannot be demonstrated step by step.
+
+    A decision goes to a node not visited yet, so a path that comes back to one (R4R, players of
+    NDH, followers of RxR) has no labels of its own; the expert's way to its end has.
+    """
+    if config.demonstrate != "path":
+        return
+    twice = [e.instr_id for e in episodes if len(set(e.path)) < len(e.path)]
+    if twice:
+        raise InputError(
+            f"imitation: {len(twice)} of {len(episodes)} paths visit a viewpoint twice, first that "
+            f"of episode {twice[0]}, which no decision says; demonstrate the expert's way to their "
+            "ends (--imitation.demonstrate expert)"
+        )
+
+
 @dataclass(frozen=True)
 class Recorded:
     """Decisions to learn from: `rows` (agents count through `episodes`), `labels` [R] slots.

@@ -21,6 +21,7 @@ from sterna.envs.graph_env import GraphEnv, Panoramas
 from sterna.errors import InputError
 from sterna.metrics import Protocol, navigation_scores
 from sterna.metrics import Walk as ScoredWalk
+from sterna.metrics.score import answer_of
 from sterna.models.agent import Agent
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
@@ -221,17 +222,7 @@ def _scored(
     graph, base = atlas.graphs[number], int(atlas.offset[number])
     nodes = np.array([node for hop in hops for node in hop]) - base
     path = nodes[np.concatenate([[True], nodes[1:] != nodes[:-1]])]
-    reference = np.array([graph.index(viewpoint) for viewpoint in episode.path])
-    if protocol.reference_path == "shortest":
-        reference = np.array(graph.shortest_path(int(reference[0]), int(reference[-1])))
-    return ScoredWalk(
-        name=episode.instr_id,
-        graph=graph,
-        path=path,
-        reference=reference,
-        action_steps=len(hops) - 1,
-        goals=np.array([graph.index(v) for v in episode.goals]) if episode.goals else None,
-    )
+    return ScoredWalk(path=path, action_steps=len(hops) - 1, **answer_of(episode, graph, protocol))
 
 
 def walk_rewards(scores: dict[str, Floats], config: WalkReward) -> Floats:
