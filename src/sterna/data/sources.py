@@ -372,6 +372,17 @@ SOURCES = {
         ),
         holds=("train/train_guide.json.gz", "val_unseen/val_unseen_guide.json.gz"),
     ),
+    "meshes": Source(
+        name="Matterport3D scans (only for rendering; nothing here needs them)",
+        where="https://niessner.github.io/Matterport/ (signed agreement by e-mail)",
+        size="1.3 TB in full, 15 GB for Habitat",
+        terms="Matterport3D Terms of Use",
+        needed_for="Habitat, and your own features from images",
+        folder="scene_datasets/mp3d",
+        by_hand="sign the agreement on https://niessner.github.io/Matterport/ and mail it; "
+        "the script that comes back fetches them: python download_mp.py --task habitat "
+        "-o DATA/scene_datasets/mp3d/ (Python 2.7)",
+    ),
 }
 
 PUBLISHED_GRAPHS = {"scans": 90, "viewpoints": 10567, "edges": 21468, "connected": 10559}
