@@ -18,6 +18,17 @@ from sterna.errors import InputError
 BATCH = 32
 
 
+def library(name: str) -> Any:
+    """Import transformers for the encoder `name`; `InputError` says how to install it."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"encoder {name!r}: needs the transformers library; pip install 'sterna[vlm]'"
+        ) from error
+    return transformers
+
+
 class TransformersEncoder:
     """An image model by name or folder: its image features, else pooled output, else mean token.
 
@@ -28,16 +39,11 @@ class TransformersEncoder:
 
     def __init__(self, name: str) -> None:
         """Load the model (safetensors alone) for inference."""
+        transformers = library(name)
         try:
-            from transformers import AutoImageProcessor, AutoModel
-        except ImportError as error:
-            raise InputError(
-                f"encoder {name!r}: needs the transformers library; pip install 'sterna[vlm]'"
-            ) from error
-        try:
-            reader: Any = AutoImageProcessor
+            reader: Any = transformers.AutoImageProcessor
             settings = reader.from_pretrained(name, use_fast=False)
-            model = AutoModel.from_pretrained(name, use_safetensors=True)
+            model = transformers.AutoModel.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError, ImportError) as error:
             reason = str(error).strip().splitlines()[0][:160]
             raise InputError(
