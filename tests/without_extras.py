@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -70,7 +71,10 @@ def run(words: list[str]) -> dict[str, object]:
         except Exception as error:
             code = f"{type(error).__name__}: {error}"
     seconds = round(time.perf_counter() - begin, 2)
-    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "seconds": seconds}
+    left = [str(path) for path in Path().glob("out*") for path in (path, *path.rglob("*"))]
+    shutil.rmtree("out", ignore_errors=True)
+    said = {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+    return said | {"seconds": seconds, "left": left}
 
 
 if __name__ == "__main__":
