@@ -46,13 +46,13 @@ def test_the_reference_holds_docstrings(site: Path) -> None:
 
 
 def test_marks_for_tests_are_hidden(site: Path) -> None:
-    """Readers see no `not run` and no `shorter`, and nothing is fetched from other machines."""
+    """Comments stay comments, and nothing is fetched from other machines."""
     for page in site.rglob("*.html"):
         if page.parent.name == "example":
             continue
         text = page.read_text("utf-8")
+        assert "&lt;!--" not in text, page.name
         shown = re.sub(r"<!--.*?-->", "", text, flags=re.S)
-        assert "not run:" not in shown and "shorter:" not in shown, page.name
         loaded = re.findall(r"<(?:script|img)[^>]* src=\"(https?:[^\"]+)\"", shown)
         loaded += re.findall(r"<link[^>]* rel=\"stylesheet\"[^>]* href=\"(https?:[^\"]+)\"", shown)
         assert not loaded, (page.name, loaded)
