@@ -8,7 +8,7 @@ TORCH  := $(shell grep '^torch==' constraints.txt)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format quickstart clean
+.PHONY: help setup test lint format docs quickstart clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -19,7 +19,7 @@ setup: $(STAMP)  ## make .venv and install sterna with its test tools (again onl
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,export,lerobot,metaworld,serve,text,viz,vlm]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev,docs,export,lerobot,metaworld,serve,text,viz,vlm]"
 	touch $@
 
 lint: $(STAMP)  ## style, types and the floors of the house
@@ -35,9 +35,12 @@ format: $(STAMP)  ## let ruff settle layout and the fixable findings
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP)  ## build the site of docs/ into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 quickstart: $(STAMP)  ## make houses, train a teacher, distil a student, score both, write a page
 	$(BIN)/sterna quickstart
 
 clean:  ## remove the virtual environment and all caches
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

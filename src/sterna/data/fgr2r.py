@@ -1,8 +1,8 @@
 """Fine-Grained R2R (Hong et al., EMNLP 2020): instructions cut into steps, each with its stretch.
 
-Fields beyond R2R's: ``new_instructions``, a *string* that holds a Python list [instruction][step]
-of word lists, and ``chunk_view``, [instruction][step] -> [first, last], 1-based positions on the
-path (absent in the test split).
+Fields beyond R2R's: ``new_instructions``, a *string* that holds a Python list of word lists, by
+instruction and step, and ``chunk_view``, by instruction and step [first, last], 1-based positions
+on the path (absent in the test split).
 """
 
 from __future__ import annotations

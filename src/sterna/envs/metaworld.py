@@ -12,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,15 @@ def choose_gl() -> str:
         os.environ["MUJOCO_GL"] = found[0].lower()
     os.environ.setdefault("LP_NUM_THREADS", "1")  # a software renderer fights for no more cores
     return os.environ.get("MUJOCO_GL", "")
+
+
+def check_installed() -> None:
+    """Raise `InputError` unless the extra is installed; whether it can draw, tasks find out."""
+    missing = [name for name in ("mujoco", "metaworld") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"Meta-World needs {', '.join(missing)}, not installed; pip install 'sterna[metaworld]'"
+        )
 
 
 @lru_cache(maxsize=1)

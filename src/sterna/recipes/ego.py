@@ -30,6 +30,7 @@ from sterna.envs.tasks import TASKS, draw_tasks
 from sterna.errors import InputError
 from sterna.files import find_file, read_json, sha256
 from sterna.metrics.protocol import Protocol, find_protocol
+from sterna.models.navigator.families import transformers
 from sterna.recipes.jobs import Job, job_pool
 from sterna.world.follower import TURN_COST
 from sterna.world.houses import House, make_house, scan_of
@@ -182,6 +183,8 @@ def make_ego(
     core) and change nothing in what is written. `InputError` if `out` was begun with other
     settings, or for episodes in no house.
     """
+    if config.agent is not None:
+        transformers()  # refuses now what would be refused in every worker
     pieces, settings = _pieces(config, data)
     writer = open_writer(config, out, settings)
     if writer.finished:

@@ -19,6 +19,7 @@ from sterna.edge.bench.table import markdown, rows_of
 from sterna.edge.card import machine
 from sterna.edge.onnx_files import check_installed
 from sterna.edge.runtime import ENGINES as EXPORTED
+from sterna.edge.runtime.engine import runtime
 from sterna.errors import InputError
 from sterna.files import write_bytes, write_json, write_text
 from sterna.recipes.subjects import acts, known, policy_of, prepare, read_asks
@@ -51,6 +52,8 @@ def run_latency(
         raise InputError(f"--threads: expected different numbers from 1 on, found {list(threads)}")
     if any(set(ask.engines) & set(EXPORTED) for ask in asks if not ask.exported):
         check_installed()
+    if any(ask.exported for ask in asks):
+        runtime()
     load = _load()
     with tempfile.TemporaryDirectory(prefix="sterna-latency-") as scratch:
         if demos is not None:

@@ -140,6 +140,12 @@ def make_houses(config: HousesConfig, out: Path, *, workers: int | None = None) 
             out / FINISHED, found.get("config") if isinstance(found, dict) else None, wanted
         )
         return out
+    if config.encoder not in (SHIPPED, OURS, ORACLE) and not _is_ours(Path(config.encoder)):
+        from sterna.models.vision import need_transformers
+
+        need_transformers(
+            config.encoder
+        )  # refuses now what would be refused when all houses are made
     begun = out / PARTS / "config.json"
     if begun.is_file():
         _check_same(begun, read_json(begun), wanted)
@@ -199,11 +205,17 @@ def open_encoder(config: HousesConfig, out: Path) -> Encoder | Oracle:
         return Oracle(np.load(out / ENCODER / BASE_RATES, allow_pickle=False))
     known = {SHIPPED: encoder_files.SHIPPED, OURS: out / ENCODER}
     named = known.get(config.encoder, Path(config.encoder))
-    if (named / "config.json").is_file() and not (named / "preprocessor_config.json").is_file():
+    if _is_ours(named):
         return load_encoder(named)
     from sterna.models.pictures import TransformersEncoder
 
     return TransformersEncoder(config.encoder)
+
+
+def _is_ours(folder: Path) -> bool:
+    return (folder / "config.json").is_file() and not (
+        folder / "preprocessor_config.json"
+    ).is_file()
 
 
 def add_views(config: HousesConfig, out: Path, part: Path) -> None:

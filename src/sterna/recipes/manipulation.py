@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from sterna import __version__
-from sterna.envs.metaworld import MetaworldTask, choose_gl
+from sterna.envs.metaworld import MetaworldTask, check_installed, choose_gl
 from sterna.errors import InputError
 from sterna.files import read_json, sha256, write_json
 from sterna.metrics.manipulation import METAWORLD_10, ManipulationProtocol
@@ -63,6 +63,7 @@ def evaluate_policy(
     """
     if not 1 <= execute <= config.chunk:
         raise InputError(f"eval: execute must be from 1 to {config.chunk}, found {execute}")
+    check_installed()
     asked = {**settings, "execute": execute, "protocol": protocol.to_dict()}
     asked = json.loads(json.dumps(asked))
     kept = out / SETTINGS

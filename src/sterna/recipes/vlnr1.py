@@ -16,6 +16,7 @@ from typing import Any
 from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import read_result
+from sterna.models.navigator.families import transformers
 from sterna.recipes.practice import (
     OFFLINE,
     ROLLOUTS,
@@ -259,6 +260,7 @@ def run_study(
     `only` (patterns of step names) just those steps are taken; while others are missing the list of
     steps is returned.
     """
+    transformers()
     every = steps(name, options, root, threads)
     chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
     if not chosen:

@@ -134,14 +134,20 @@ class Engine:
         return {name: value for name, value in feed.items() if name in known}
 
 
-def session_of(path: Path, threads: int) -> Any:
-    """Open one graph in ONNX Runtime; `InputError` where that is not installed."""
+def runtime() -> Any:
+    """Import ONNX Runtime; `InputError` says how to install it."""
     try:
         import onnxruntime
     except ImportError as error:
         raise InputError(
             "exported policies need onnxruntime; pip install 'sterna[edge]'"
         ) from error
+    return onnxruntime
+
+
+def session_of(path: Path, threads: int) -> Any:
+    """Open one graph in ONNX Runtime; `InputError` where that is not installed."""
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -26,6 +26,7 @@ from sterna.models.navigator.families import (
     known,
     peft,
     quiet,
+    transformers,
 )
 from sterna.models.navigator.pixels import ImageConfig
 from sterna.models.navigator.processor import (
@@ -150,6 +151,7 @@ def open_published(
 
     `max_pixels` bounds the size of a frame (its tokens), `history_pool` shrinks those of the past.
     """
+    transformers()  # before a model is fetched
     folder = fetch(name, local_files_only=local_files_only)
     family = str(read_json(folder / "config.json").get("model_type"))
     known(family)
