@@ -15,11 +15,21 @@ from sterna.errors import InputError
 from sterna.models.pretrained import save_pretrained
 from sterna.recipes import actstudy
 from sterna.recipes.actdistill import deep_toy_teacher
-from sterna.recipes.actstudy import FULL, STUDIES, Options, config_of, rows_of, run_study, steps
+from sterna.recipes.actstudy import (
+    FULL,
+    STUDIES,
+    Options,
+    config_of,
+    curve,
+    rows_of,
+    run_study,
+    steps,
+)
 from sterna.recipes.start import begin
 from sterna.recipes.world import World
+from sterna.show.curves import curves_scene
 from sterna.show.gates import gates_scene
-from sterna.show.scene import Text
+from sterna.show.scene import Disc, Text
 
 
 def small(run: Any) -> Any:
@@ -150,3 +160,35 @@ def test_the_picture_of_gates() -> None:
         shape.text for layer in scene.layers for shape in layer.shapes if isinstance(shape, Text)
     ]
     assert texts.count("100") == 2 and {"25", "0", "one", "two"} <= set(texts)
+
+
+def test_a_curve_has_a_line_an_arm() -> None:
+    """The arms' points, and a picture that grows with what is in it."""
+
+    def row(arm: str, name: str, share: float, mean: float) -> dict[str, Any]:
+        return {
+            "arm": arm,
+            "row": name,
+            "share": share,
+            "scores": {"SR": {"mean": mean, "error": 0.02}},
+        }
+
+    rows = [
+        row("student", "many", 0.5, 0.6),
+        row("student", "many", 1.0, 0.7),
+        row("teacher", "many", 1.0, 0.75),
+        row("student", "rho-0.5", 0.5, 0.65),
+    ]
+    score, arms = curve({"rows": rows})
+    assert score == "SR" and list(arms) == ["one model", "a model a budget", "teacher"]
+    assert [point["share"] for point in arms["one model"]] == [0.5, 1.0]
+    scene = curves_scene(arms, "title", score)
+    marks = [s for s in scene.layers[2].shapes if isinstance(s, Disc)]
+    assert len(marks) == 4
+    spot = {(round(m.centre[0]), round(m.centre[1])) for m in marks}
+    assert len(spot) == 4
+    # Dearer is farther right, better is higher.
+    (left, lower), (right, upper) = (m.centre for m in marks[:2])
+    assert right > left and upper < lower
+    names = [s.text for s in scene.layers[3].shapes if isinstance(s, Text)]
+    assert sorted(names) == sorted(arms)

@@ -23,6 +23,7 @@ from sterna.recipes.routed import HEADS, STUDENT, run_distill, run_probe
 from sterna.recipes.routed_table import ARMS, CALIBRATION, RHOS, run_calibrate, run_eval
 from sterna.recipes.runs import RUN_FILE
 from sterna.recipes.study import Step, plan_text, plan_values, work
+from sterna.show.curves import curves
 from sterna.show.gates import gates
 
 MAIN = ("SR", "SPL", "SR_1m", "SPL_1m", "success", "first", "whole")
@@ -314,8 +315,8 @@ def run_study(
     """Train what is not trained, score what is not scored, and render the table.
 
     Returns it as Markdown and as numbers, and writes both to ``out`` (NAME.md, NAME.json), with
-    NAME.png: how often each layer ran. With `only` just some steps are taken, see
-    `study.run_study`.
+    NAME.png: how often each layer ran; of the budget study NAME-curve.png too, score by cost. With
+    `only` just some steps are taken, see `study.run_study`.
     """
     every = steps(name, options, root, threads)
     chosen = [s for s in every if not only or any(fnmatchcase(s.name, p) for p in only)]
@@ -327,9 +328,15 @@ def run_study(
     values = table(name, options)
     text = render(values)
     write_json(options.out / f"{name}.json", values)
-    write_text(options.out / f"{name}.md", f"{text}\n\n![Layers that ran]({name}.png)\n")
-    shown = [row for row in values["rows"] if row["arm"] == "student"]
-    picture = [{"label": f"{r['label']}, {r['rho']:g}", "open": r["open"]} for r in shown]
+    shown = f"{text}\n\n![Layers that ran]({name}.png)\n"
+    if name == "actdistill-budget":
+        title = f"Score by cost, {options.recipe}, {options.split}"
+        score, arms = curve(values)
+        write_bytes(options.out / f"{name}-curve.png", curves(arms, title, score))
+        shown += f"\n![{title}]({name}-curve.png)\n"
+    write_text(options.out / f"{name}.md", shown)
+    students = [row for row in values["rows"] if row["arm"] == "student"]
+    picture = [{"label": f"{r['label']}, {r['rho']:g}", "open": r["open"]} for r in students]
     title = f"Layers that run, {options.recipe}, {options.split}"
     write_bytes(options.out / f"{name}.png", gates(picture, values["units"], title))
     return text, values
@@ -367,6 +374,19 @@ def table(name: str, options: Options) -> dict[str, Any]:
         "units": units,
         "rows": lines,
     }
+
+
+def curve(values: Mapping[str, Any]) -> tuple[str, dict[str, list[dict[str, Any]]]]:
+    """Return the score of a budget study's picture, and its arms' points (`show.curves`)."""
+    name = next(n for n in PAIRED if n in values["rows"][0]["scores"])
+    arms: dict[str, list[dict[str, Any]]] = {"one model": [], "a model a budget": []}
+    for row in values["rows"]:
+        arm = row["arm"]
+        if arm == "student":
+            arm = "one model" if row["row"] == "many" else "a model a budget"
+        point = {"share": row["share"], **{k: row["scores"][name][k] for k in ("mean", "error")}}
+        arms.setdefault(arm, []).append(point)
+    return name, arms
 
 
 def _line(found: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
