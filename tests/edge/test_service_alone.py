@@ -18,7 +18,7 @@ HTTP += ("propcache", "typing_extensions", "yarl")
 SHELL = ("docstring_parser", "rich", "markdown_it", "mdurl", "pygments", "typeguard", "tyro")
 EDGE = ("edge/wire.py", "edge/messages.py")
 SERVICE = (*TAKEN, *EDGE, "edge/service", "cli.py", "commands/__init__.py", "commands/common.py")
-SERVICE += ("commands/serving.py",)
+SERVICE += ("commands/serving.py", "processes.py")
 CLIENT = (*TAKEN, *EDGE, "edge/client.py")
 
 SERVE = """
