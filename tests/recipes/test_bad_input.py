@@ -70,7 +70,7 @@ def _half_annotations(world: Path) -> tuple[str, ...]:
 
 def _no_annotations(world: Path) -> tuple[str, ...]:
     (world / TRAIN).unlink()
-    return "R2R_train.json", "sterna data check"
+    return "R2R_train.json", "sterna data get"
 
 
 def _a_key(file: h5py.File, world: Path) -> str:

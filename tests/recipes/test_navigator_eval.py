@@ -87,7 +87,7 @@ def test_it_learns_to_leave_layers_out(folder, capsys, tmp_path) -> None:
     data += ("--graph.width", 8, "--graph.size", 8, "--router.width", 8)
     data += ("--loop.batch-size", 4, "--probe.batch-size", 4, "--iterations", 2)
     data += ("--env", "house", "--env-episodes", folder / "val.json", "--slots", 2)
-    data += ("--execute", 2, "--json")
+    data += ("--walks.stride", 1, "--execute", 2, "--json")
     probe, student = tmp_path / "probe", tmp_path / "student"
     said = sterna(capsys, "actdistill", "probe", "navigator-s", *data, "--out", probe).json
     assert said["units"] == 4 and said["samples"] > 8

@@ -217,7 +217,7 @@ def test_bad_input_is_one_clear_line(
 ) -> None:
     out = tmp_path / "out"
     bare = broken(world, tmp_path, "reverie/BBoxes")
-    train_tiny(capsys, bare, out, kind=KIND).refused("BBox.tar.gz", "sterna data check")
+    train_tiny(capsys, bare, out, kind=KIND).refused("BBox.tar.gz", "sterna data get")
     sterna(capsys, "eval", run, "--data", bare).refused("BBox.tar.gz")
     r2r = broken(world, tmp_path / "a", "reverie")
     sterna(capsys, "eval", run, "--data", r2r).refused("REVERIE_val_unseen")

@@ -25,7 +25,7 @@ def small(run: Any) -> Any:
     """Sizes for seconds."""
     return replace(
         run,
-        walks=replace(run.walks, judged=16),
+        walks=replace(run.walks, judged=16, stride=1),
         slots=2,
         graph=replace(run.graph, width=8, size=6),
         router=replace(run.router, width=8),

@@ -244,14 +244,18 @@ def _one(value: Any) -> set[Any]:
     return set() if value is None else {value}
 
 
+_VIEWS = {"text": "textobs", "imagenet": "features-duet", "clip": "features-scalevln"}
+"""Published view features, by what the names of their files say."""
+
+
 def _terms(found: Found, results: Sequence[Result], more: str) -> str:
     """Return the terms of the data sets that a policy's run and scores name."""
     task = str((found.run.get("data") or {}).get("task") or "")
     families = {task} | {result.protocol.name.split("_")[0].lower() for result in results}
-    views = str((found.run.get("data") or {}).get("views") or "")
+    views = Path(str((found.run.get("data") or {}).get("views") or "")).name.lower()
     names = [name for name in SOURCES if name in families or name.replace("-", "") in families]
     if names:
-        names = ["graphs", *names, "textobs" if views == "text" else "features"]
+        names = ["connectivity", *names, *(s for word, s in _VIEWS.items() if word in views)]
     lines = [f"- {SOURCES[name].name}: {SOURCES[name].terms}" for name in dict.fromkeys(names)]
     if more.strip():
         lines.append(f"- {more.strip()}")
