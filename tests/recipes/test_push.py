@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from cli_tools import TINY_RUN, sterna
 from fake_hub import FakeHub, serving
@@ -180,6 +181,15 @@ def test_only_the_card(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "## Protocol" in (tmp_path / "card.md").read_text()
 
 
+@pytest.fixture
+def no_bars() -> Iterator[None]:
+    """No progress bars of uploads on standard error."""
+    disable_progress_bars()
+    yield
+    enable_progress_bars()
+
+
+@pytest.mark.usefixtures("no_bars")
 def test_refusals_are_one_line(
     hub: FakeHub, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
