@@ -187,8 +187,10 @@ def test_a_curve_has_a_line_an_arm() -> None:
     assert len(marks) == 4
     spot = {(round(m.centre[0]), round(m.centre[1])) for m in marks}
     assert len(spot) == 4
-    # Dearer is farther right, better is higher.
-    (left, lower), (right, upper) = (m.centre for m in marks[:2])
+    # The first arm lies on top. Dearer is farther right, better is higher.
+    (left, lower), (right, upper) = (m.centre for m in marks[-2:])
     assert right > left and upper < lower
     names = [s.text for s in scene.layers[3].shapes if isinstance(s, Text)]
     assert sorted(names) == sorted(arms)
+    twice = curves_scene(arms | {"greedy": arms["teacher"]}, "title", score)
+    assert "teacher = greedy" in [s.text for s in twice.layers[3].shapes if isinstance(s, Text)]

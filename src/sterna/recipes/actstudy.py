@@ -379,7 +379,7 @@ def table(name: str, options: Options) -> dict[str, Any]:
 def curve(values: Mapping[str, Any]) -> tuple[str, dict[str, list[dict[str, Any]]]]:
     """Return the score of a budget study's picture, and its arms' points (`show.curves`)."""
     name = next(n for n in PAIRED if n in values["rows"][0]["scores"])
-    arms: dict[str, list[dict[str, Any]]] = {"one model": [], "a model a budget": []}
+    arms: dict[str, list[dict[str, Any]]] = {"one model": [], "a model a budget": [], "teacher": []}
     for row in values["rows"]:
         arm = row["arm"]
         if arm == "student":

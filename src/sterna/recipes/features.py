@@ -37,7 +37,7 @@ from sterna.files import read_json, write_bytes, write_json
 from sterna.models.vision import VisionEncoder, find_device, open_vision
 from sterna.recipes.featureconfig import FeatureConfig, ObjectConfig
 from sterna.recipes.featuremerge import read_settings
-from sterna.recipes.jobs import Job, job_pool
+from sterna.recipes.jobs import Job, differences, job_pool
 from sterna.world.graph import load_graph
 from sterna.world.houses import make_house, seed_of
 from sterna.world.panorama import VFOV
@@ -252,13 +252,9 @@ class _Run:
         wanted = self._begun if begun else self._settings
         if found == wanted:
             return
-        other = found if isinstance(found, dict) else {}
-        differs = [
-            f"{k}: {other.get(k)} there, {v} now" for k, v in wanted.items() if other.get(k) != v
-        ]
         raise InputError(
-            f"{file}: features of other settings ({'; '.join(differs)[:300]}); give another --out, "
-            "or delete it"
+            f"{file}: features of other settings ({differences(found, wanted)[:300]}); give "
+            "another --out, or delete it"
         )
 
     def extract(self, workers: int) -> None:

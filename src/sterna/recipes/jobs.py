@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Any
@@ -47,3 +47,11 @@ def _bar(done: Iterable[None], count: int, what: str, total: int) -> None:
     with tqdm(total=total, initial=total - count, desc=what, unit="job") as bar:
         for _ in done:
             bar.update()
+
+
+def differences(found: Any, wanted: Mapping[str, Any]) -> str:
+    """Return which settings of a begun work, as it wrote them down, are others now."""
+    other = found if isinstance(found, dict) else {}
+    return "; ".join(
+        f"{k}: {other.get(k)} there, {v} now" for k, v in wanted.items() if other.get(k) != v
+    )

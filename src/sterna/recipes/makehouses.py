@@ -38,7 +38,7 @@ from sterna.recipes.housefiles import (
     r2r_episodes,
     reverie_episodes,
 )
-from sterna.recipes.jobs import Job, job_pool
+from sterna.recipes.jobs import Job, differences, job_pool
 from sterna.recipes.viewsamples import draw_samples
 from sterna.world.graph import read_graph
 from sterna.world.houses import make_house, scan_of
@@ -161,13 +161,9 @@ def make_houses(config: HousesConfig, out: Path, *, workers: int | None = None) 
 def _check_same(file: Path, found: Any, wanted: dict[str, Any]) -> None:
     if found == wanted:
         return
-    other = found if isinstance(found, dict) else {}
-    differs = [
-        f"{k}: {other.get(k)} there, {v} now" for k, v in wanted.items() if other.get(k) != v
-    ]
     raise InputError(
-        f"{file}: these houses were made with other settings ({'; '.join(differs)}); give another "
-        "--out, or the settings they were begun with"
+        f"{file}: these houses were made with other settings ({differences(found, wanted)}); give "
+        "another --out, or the settings they were begun with"
     )
 
 

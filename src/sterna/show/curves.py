@@ -23,8 +23,10 @@ def curves_scene(arms: Mapping[str, Sequence[Mapping[str, Any]]], title: str, sc
     """Return the picture: a line each of `arms`, by name, through its points.
 
     A point has ``share`` (of the FLOPs, 0 to 1), ``mean`` and ``error`` (0 to 1; None: no whisker).
-    Arms of one point are drawn as a mark alone; `score` names the upright axis.
+    Arms of one point are a mark alone, arms of the same points one line with both names; `score`
+    names the upright axis. The first two arms are whole lines and lie over the others.
     """
+    arms = _joined(arms)
     values = [point["mean"] for points in arms.values() for point in points]
     low = min(0.9, max(0.0, int(min(values) * 10 - 0.5) / 10)) if values else 0.0
 
@@ -44,7 +46,7 @@ def curves_scene(arms: Mapping[str, Sequence[Mapping[str, Any]]], title: str, sc
     frame.append(_small((_LEFT - 8, _TOP - 14), f"{one_line(score)}, %", "start"))
     lines: list[Shape] = []
     ends: list[tuple[float, str, str]] = []
-    for number, (name, points) in enumerate(arms.items()):
+    for number, (name, points) in reversed(list(enumerate(arms.items()))):
         colour = _COLOURS[number % len(_COLOURS)]
         ordered = sorted(points, key=lambda point: point["share"])
         spots = [place(point["share"], point["mean"]) for point in ordered]
@@ -82,6 +84,20 @@ def curves_scene(arms: Mapping[str, Sequence[Mapping[str, Any]]], title: str, sc
             Layer(name="names", shapes=tuple(names)),
         ),
     )
+
+
+def _joined(
+    arms: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """Put arms of the same points together, so that none hides behind another."""
+    found: dict[str, Sequence[Mapping[str, Any]]] = {}
+    for name, points in arms.items():
+        same = next((known for known, others in found.items() if others == points), None)
+        if same is None:
+            found[name] = points
+        else:
+            found = {(f"{k} = {name}" if k == same else k): v for k, v in found.items()}
+    return found
 
 
 def _small(at: tuple[float, float], text: str, anchor: str) -> Text:
