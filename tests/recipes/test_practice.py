@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 pytest.importorskip("transformers", reason="navigators need transformers: sterna[vlm]")
 
 from cli_tools import sterna
+from sterna.data.ego.samples import EgoSamples
+from sterna.data.ego.store import EgoStore
 from sterna.metrics import R2R_CE, Result, Trace, continuous_scores, write_result
 from sterna.metrics.result import estimates
 from sterna.models.navigator.folder import load
+from sterna.recipes.practice import SamplesConfig, practised_rows
 from sterna.recipes.sft import run_sft
 from sterna.recipes.vlnr1 import (
     ROWS,
     Options,
+    folder_of,
     render,
     result_file,
     rows_of,
@@ -93,6 +98,53 @@ def test_studies_say_their_steps(
     said = sterna(capsys, *words, "--walks", tuned[0], "--plan", "--json").json
     assert [step["name"] for step in said["steps"]][:2] == ["sft-0", "sft-0/eval"]
     assert not any(step["done"] for step in said["steps"])
+
+
+def test_a_study_begins_with_a_navigator_that_stands(
+    capsys: pytest.CaptureFixture[str], tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Nothing is fine-tuned; it is walked once, and every row and seed practises from it."""
+    options = Options(out=tmp_path, walks=tuned[0], seeds=(0, 1), policy=tuned[1])
+    found = {step.name: step for step in steps("vlnr1-group", options, None, 1)}
+    assert [name for name in found if name.startswith("sft")] == ["sft/eval"]
+    assert found["grpo-group-2-1"].needs == () and found["sft/eval"].needs == ()
+    assert found["grpo-group-2-1/eval"].needs == ("grpo-group-2-1",)
+    for r, row in enumerate(rows_of("vlnr1-group")):
+        for seed in options.seeds:
+            walked = [0.0 if (e + r + seed) % 5 else 2.5 for e in range(10)]
+            write_result(result_file(options, folder_of(row, seed, options)), result_of(walked))
+    values = table("vlnr1-group", options)
+    assert [row["seeds"] for row in values["rows"]] == [1, 2, 2, 2, 2]
+    assert values["rows"][0]["val_unseen"]["SR"]["seed_error"] is None
+    seen = []
+    options = replace(options, change=lambda run: seen.append(run) or run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sterna.recipes.vlnr1.prepare_offline", lambda run, out: run)
+        patch.setattr("sterna.recipes.vlnr1.run_practice", lambda ready, out, threads: out)
+        next(s for s in steps("vlnr1-group", options, None, 1) if s.name == "grpo-group-2-1").run()
+    assert (seen[0].policy, seen[0].samples.train) == (tuned[1], tuned[0])
+    words = ("study", "vlnr1-memory", "--walks", tuned[0], "--policy", tuned[1], "--plan")
+    drawn = ("--episodes", "a.json.gz", "--practised", "b.json.gz")
+    sterna(capsys, *words, *drawn).refused("vlnr1-memory", "leave --policy out")
+
+
+def test_the_share_of_samples_that_stop(
+    capsys: pytest.CaptureFixture[str], tuned: tuple[Path, Path], tmp_path: Path
+) -> None:
+    samples = EgoSamples(EgoStore(tuned[0]), 6)
+    stops = (samples.targets() == 0).any(1)
+    assert stops.tolist() == [bool((s.actions == 0).any()) for s in samples]
+    for share in (0.2, 0.5, 0.9):
+        rows = practised_rows(samples, SamplesConfig(stops=share), 3)
+        assert rows is not None and len(set(rows)) == len(rows) and (np.diff(rows) > 0).all()
+        assert abs(stops[rows].mean() - share) <= 1 / len(rows)
+        # One of the two kinds is whole.
+        assert stops[rows].sum() == stops.sum() or (~stops[rows]).sum() == (~stops).sum()
+    few = practised_rows(samples, SamplesConfig(stops=0.5, drawn=4), 3)
+    assert few is not None and len(few) == 4
+    assert practised_rows(samples, SamplesConfig(), 3) is None
+    words = ("grpo", "navigator-s", "--policy", tuned[1], "--samples.train", tuned[0])
+    sterna(capsys, *words, "--out", tmp_path, "--samples.stops", 1).refused("between 0 and 1")
 
 
 def test_options_reach_the_runs(tuned: tuple[Path, Path], tmp_path: Path) -> None:

@@ -119,6 +119,9 @@ class Study(Common):
     (actdistill)."""
     practised: Path | None = None
     """Episode file of practice in closed loop (vlnr1 studies); default: the data folder's train."""
+    policy: Path | None = None
+    """A navigator that all rows practise from, in place of fine-tuning one a seed (vlnr1-reward,
+    vlnr1-group); --walks are then what it practises on."""
     execute: int | None = None
     """Actions of an answer that are carried out before looking again (studies of navigators)."""
     practice: int | None = None
@@ -200,6 +203,7 @@ def _navigators(args: Study) -> int:
         eyes=args.eyes,
         episodes=args.episodes,
         practised=args.practised,
+        policy=args.policy,
         execute=args.execute,
     )
     drawn = args.episodes is not None and args.practised is not None

@@ -30,6 +30,8 @@ from sterna.vlnr1.offline import OfflineRunner, check_loop
 from sterna.vlnr1.rewards import RewardConfig
 from sterna.vlnr1.rollouts import RolloutRunner
 from sterna.vlnr1.walks import WalkReward
+from sterna.world.frames import Action
+from sterna.world.geometry import Ints
 
 _HOUSES = 64
 """Houses kept open in practice."""
@@ -49,10 +51,18 @@ class SamplesConfig:
     """Held-out samples of an evaluation, evenly over all."""
     drawn: int | None = None
     """Samples drawn at random to be practised (VLN-R1: 10,000 of each data set); None: all."""
+    stops: float | None = None
+    """Share of samples whose expert stops within an answer; of the others, or of those, as many are
+    left out at random. None: the share that walks have."""
     blind: bool = False
     """Control: every frame is black."""
     cache: Path | None = None
     """Folder for what a frozen tower saw; default: `...-seen` beside the walks."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.stops is not None and not 0 < self.stops < 1:
+            raise InputError(f"samples: stops must lie between 0 and 1, found {self.stops}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +155,6 @@ def prepare_offline(config: OfflineRun, out: Path) -> ReadyPractice:
     policy, chosen = task.policy, config.samples
     store = EgoStore(chosen.train)
     samples = _samples(policy, store)
-    rows = None
-    if chosen.drawn is not None and chosen.drawn < len(samples):
-        order = np.argsort(uniform_draws(config.loop.seed, _SAMPLES, 0, (len(samples),)))
-        rows = np.sort(order[: chosen.drawn])
     runner = OfflineRunner(
         task,
         samples,
@@ -157,13 +163,36 @@ def prepare_offline(config: OfflineRun, out: Path) -> ReadyPractice:
         out,
         config.loop,
         config.optimizer,
-        rows=rows,
+        rows=practised_rows(samples, chosen, config.loop.seed),
         evaluate=_judge(policy, store, chosen),
         keep=lambda name: _keep(config, policy, out / name),
         config=as_json(config),
         defaults=defaults_of(config),
     )
     return ReadyPractice(config=config, policy=policy, runner=runner)
+
+
+def practised_rows(samples: EgoSamples, chosen: SamplesConfig, seed: int) -> Ints | None:
+    """Return the numbers of the samples that are practised, in order; None: all.
+
+    `InputError` if samples of one kind are wanted and there are none.
+    """
+    if chosen.stops is None and chosen.drawn is None:
+        return None
+    order = np.argsort(uniform_draws(seed, _SAMPLES, 0, (len(samples),)))
+    if chosen.stops is not None:
+        stops = (samples.targets()[order] == Action.STOP).any(1)
+        share, counts = chosen.stops, (int(stops.sum()), int((~stops).sum()))
+        if not all(counts):
+            raise InputError(
+                f"{samples.store.folder}: samples.stops {share:g} wants answers with STOP and "
+                f"without, found {counts[0]} and {counts[1]}; leave it out"
+            )
+        whole = min(counts[0] / share, counts[1] / (1 - share))
+        wanted = round(whole * share), round(whole * (1 - share))
+        rank = np.where(stops, stops.cumsum(), (~stops).cumsum())
+        order = order[rank <= np.where(stops, *wanted)]
+    return np.sort(order[: chosen.drawn])
 
 
 def _samples(policy: VlmNavigator, store: EgoStore) -> EgoSamples:

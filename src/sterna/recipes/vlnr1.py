@@ -68,6 +68,8 @@ class Options:
     """Actions of an answer that are carried out before looking again; None: all."""
     practised: Path | None = None
     """Episode file of practice in houses, instead of the data folder's train."""
+    policy: Path | None = None
+    """A navigator that all rows practise from, in place of one fine-tuned a seed."""
     change: Callable[[Any], Any] = field(default=lambda run: run)
     """Changes every run, after all else (its sizes, for tests)."""
 
@@ -161,18 +163,36 @@ def rows_of(name: str) -> tuple[Row, ...]:
 
 def steps(name: str, options: Options, root: Path | None, threads: int | None) -> list[Step]:
     """Return what a study does, in order, every row's first seed before any second."""
+    rows = rows_of(name)
+    if options.policy is not None and len({row.start for row in rows}) > 1:
+        raise InputError(
+            f"study: the rows of {name} are fine-tuned each in its own way, so none can begin with "
+            f"{options.policy}; leave --policy out"
+        )
     found: dict[str, Step] = {}
     for seed in options.seeds:
-        for row in rows_of(name):
+        for row in rows:
             for step in _row_steps(row, seed, options, root, threads):
                 found.setdefault(step.name, step)
     return list(found.values())
 
 
+def folder_of(row: Row, seed: int, options: Options) -> str:
+    """Return the folder of the navigator of a row that is walked."""
+    stands = options.policy is not None and row.folder == row.start
+    return _START if stands else f"{row.folder}-{seed}"
+
+
+def _start_of(row: Row, seed: int, options: Options) -> Path:
+    """Return the navigator that a row practises from, or is."""
+    return options.policy or options.out / f"{row.start}-{seed}" / "last"
+
+
 def _row_steps(
     row: Row, seed: int, options: Options, root: Path | None, threads: int | None
 ) -> list[Step]:
-    start, folder = f"{row.start}-{seed}", f"{row.folder}-{seed}"
+    start, folder = f"{row.start}-{seed}", folder_of(row, seed, options)
+    practises = row.folder != row.start
 
     def tune() -> object:
         return run_sft(_sft_run(row, seed, options), options.out / start, threads=threads)
@@ -182,15 +202,21 @@ def _row_steps(
         return run_practice(ready, options.out / folder, threads=threads)
 
     def walk() -> object:
-        _evaluate(options.out / folder, options, root)
+        last = options.out / folder / "last"
+        _evaluate(last if practises else _start_of(row, seed, options), folder, options, root)
         return None
 
-    out = [Step(name=start, needs=(), leaves=(options.out / start / "run.json",), run=tune)]
-    if folder != start:
+    out = []
+    if options.policy is None:
+        leaves = (options.out / start / "run.json",)
+        out.append(Step(name=start, needs=(), leaves=leaves, run=tune))
+    if practises:
         leaves = (options.out / folder / "run.json",)
-        out.append(Step(name=folder, needs=(start,), leaves=leaves, run=practise))
+        needs = tuple(step.name for step in out)
+        out.append(Step(name=folder, needs=needs, leaves=leaves, run=practise))
     leaves = (result_file(options, folder),)
-    return [*out, Step(name=f"{folder}/eval", needs=(folder,), leaves=leaves, run=walk)]
+    needs = tuple(step.name for step in out[-1:])
+    return [*out, Step(name=f"{folder}/eval", needs=needs, leaves=leaves, run=walk)]
 
 
 def result_file(options: Options, folder: str) -> Path:
@@ -219,7 +245,7 @@ def _sft_run(row: Row, seed: int, options: Options) -> SftRun:
 
 
 def _practice(row: Row, seed: int, options: Options, root: Path | None, out: Path) -> ReadyPractice:
-    policy = options.out / f"{row.start}-{seed}" / "last"
+    policy = _start_of(row, seed, options)
     if row.closed:
         rollouts: RolloutRun = _lasting(ROLLOUTS[options.rollouts](), seed, options.practice)
         env = replace(rollouts.env, episodes=options.practised)
@@ -233,17 +259,17 @@ def _practice(row: Row, seed: int, options: Options, root: Path | None, out: Pat
     return prepare_offline(options.change(row.practice(run)), out)
 
 
-def _evaluate(folder: Path, options: Options, root: Path | None) -> None:
+def _evaluate(agent: Path, folder: str, options: Options, root: Path | None) -> None:
     config = EvalConfig(
         env="house",
-        agent=str(folder / "last"),
+        agent=str(agent),
         split=SPLIT,
         episodes=options.episodes,
         about=options.about,
         execute=options.execute,
         slots=64,
     )
-    run_eval_env(config, root, folder / "eval")
+    run_eval_env(config, root, options.out / folder / "eval")
 
 
 def run_study(
@@ -280,11 +306,13 @@ def table(name: str, options: Options) -> dict[str, Any]:
     rows = rows_of(name)
     found: dict[str, list[Found]] = {
         row.name: [
-            {SPLIT: read_result(result_file(options, f"{row.folder}-{seed}"))}
+            {SPLIT: read_result(result_file(options, folder_of(row, seed, options)))}
             for seed in options.seeds
         ]
         for row in rows
     }
+    # A navigator that stands was walked once.
+    walked = {r.name: len({folder_of(r, seed, options) for seed in options.seeds}) for r in rows}
     first = found[rows[0].name][0][SPLIT]
     base = next(row.name for row in rows if row.folder == _START)
     return {
@@ -297,8 +325,8 @@ def table(name: str, options: Options) -> dict[str, Any]:
             {
                 "name": row.name,
                 "label": row.label,
-                "seeds": len(options.seeds),
-                SPLIT: means_of([results[SPLIT] for results in found[row.name]]),
+                "seeds": walked[row.name],
+                SPLIT: means_of([r[SPLIT] for r in found[row.name][: walked[row.name]]]),
             }
             for row in rows
         ],

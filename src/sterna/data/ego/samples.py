@@ -81,6 +81,11 @@ class EgoSamples(Sequence[EgoSample]):
         before = int(self._ends[row - 1]) if row else 0
         return self.sample(self.episodes[row], (number - before) * self.stride)
 
+    def targets(self) -> Ints:
+        """Return the actions of every sample, in order [samples, n]."""
+        found = [e.steps["expert"][:: self.stride, : self.n] for e in self.episodes]
+        return np.concatenate([np.zeros((0, self.n), np.int64), *found]).astype(np.int64)
+
     def sample(self, episode: EgoEpisode, step: int) -> EgoSample:
         """Return the sample of one step of an episode."""
         record = episode.steps[step]
