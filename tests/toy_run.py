@@ -21,7 +21,8 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
     """Dropout on, fp32, saved every 5 iterations; `distil` (or a `DistillConfig`) adds a teacher of
     another width.
 
-    `replay` learns again from remembered walks; `ahead` batches are walked at once.
+    `replay` learns again from remembered walks; `ahead` batches are walked at once; `average` is
+    the decay of a mean of the weights.
     """
     panoramas = toy_panoramas(world)
     imitation = ImitationConfig(explore_with_dropout=True, expert="ndtw")
@@ -40,6 +41,7 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
         warm_start=3,
         replay=more.pop("replay", 0),
         ahead=more.pop("ahead", 1),
+        average=more.pop("average", 0.0),
         memory=3,
     )
     rate = OptimizerConfig(learning_rate=1e-3, schedule="cosine", warmup=2)

@@ -60,14 +60,21 @@ def run_until(trainer: Trainer, iteration: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("distil", "replay", "ahead"),
-    [(False, 0, 1), (True, 0, 1), (False, 2, 1), (True, 2, 1), (False, 0, 2), (True, 1, 3)],
+    ("distil", "replay", "ahead", "average"),
+    [
+        (False, 0, 1, 0.0),
+        (True, 0, 1, 0.0),
+        (False, 2, 1, 0.0),
+        (True, 2, 1, 0.9),
+        (False, 0, 2, 0.0),
+        (True, 1, 3, 0.0),
+    ],
 )
 def test_ten_and_ten_are_twenty(
-    toy_house: Path, tmp_path: Path, *, distil: bool, replay: int, ahead: int
+    toy_house: Path, tmp_path: Path, *, distil: bool, replay: int, ahead: int, average: float
 ) -> None:
     """Stopped at 13, saved at 10 (batches walked ahead wait there): then 10 to 19 again."""
-    how = {"distil": distil, "replay": replay, "ahead": ahead}
+    how = {"distil": distil, "replay": replay, "ahead": ahead, "average": average}
     unbroken = toy_trainer(toy_house, tmp_path / "a", **how)
     unbroken.run()
     run_until(toy_trainer(toy_house, tmp_path / "b", **how), 13)

@@ -32,6 +32,7 @@ from sterna.actdistill.stack import Decide, Pointer, RouterInput, Stack, gated, 
 from sterna.actdistill.stages import Drawn
 from sterna.actdistill.targets import TargetStore
 from sterna.errors import InputError
+from sterna.train.average import follow
 from sterna.train.task import TaskOutput
 
 
@@ -249,14 +250,12 @@ class DistillTask(nn.Module):
         parts: dict[str, Any] = dict(self.mean.items())
         return parts["stack"], parts.get("router")
 
-    @torch.no_grad()
     def follow(self, iteration: int) -> None:
-        """Draw the mean towards the weights after an iteration (faster in the first ones)."""
+        """Draw the mean towards the weights after an iteration."""
         if self.mean is not None:
-            decay = min(self.average, (1 + iteration) / (10 + iteration))
-            own: list[Tensor] = list(self.stack.parameters())
+            own = list(self.stack.parameters())
             own += [] if self.router is None else list(self.router.parameters())
-            torch._foreach_lerp_(list(self.mean.parameters()), own, 1.0 - decay)
+            follow(self.mean.parameters(), own, self.average, iteration)
 
     def _pays(self, drawn: Drawn) -> bool:
         route = self.route

@@ -65,6 +65,10 @@ class StageRunner(Runner):
         for name in ("demonstrations", "warm_start", "replay", "memory", "length_window"):
             if getattr(loop, name) != getattr(usual, name):
                 raise InputError(f"actdistill: loop.{name} belongs to imitation; leave it alone")
+        if loop.average:
+            raise InputError(
+                "actdistill: it has a mean of its own; set --average, not loop.average"
+            )
         self.samples, self.rates = samples, tuple(rates)
         # The runner remembers no walks here, so it needs no episodes.
         super().__init__(task, (), folder, loop, optimizer, **more)

@@ -21,6 +21,7 @@ from sterna.data.demos.store import DemoStore
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.models.vla import Vla, VlaBatch, VlaConfig, chunk_loss
+from sterna.train.average import follow
 from sterna.train.loop import LoopConfig, Runner, Scores
 from sterna.train.schedule import Batches, OptimizerConfig
 from sterna.train.task import TaskOutput
@@ -136,13 +137,10 @@ class CloningTask(nn.Module):
         loss = chunk_loss(self.policy(batch), batch.actions)
         return TaskOutput(loss, {"L1": float(loss.detach())})
 
-    @torch.no_grad()
     def follow(self, iteration: int) -> None:
-        """Draw the mean towards the weights after an iteration (faster in the first ones)."""
-        decay = min(self.config.average, (1 + iteration) / (10 + iteration))
-        mean: list[Tensor] = list(self.average.parameters())
-        own: list[Tensor] = list(self.policy.parameters())
-        torch._foreach_lerp_(mean, own, 1.0 - decay)
+        """Draw the mean towards the weights after an iteration."""
+        mean, own = self.average.parameters(), self.policy.parameters()
+        follow(mean, own, self.config.average, iteration)
 
 
 class CloningRunner(Runner):
@@ -160,6 +158,8 @@ class CloningRunner(Runner):
         """Prepare a run in `folder`; an existing training state there is continued."""
         if loop.pieces != 1:
             raise InputError(f"loop: cloning takes its batches whole; pieces must be 1, not {loop}")
+        if loop.average:
+            raise InputError("loop: cloning has a mean of its own; set cloning.average instead")
         self.cloning, self.samples = task, samples
         super().__init__(task, (), folder, loop, optimizer, **more)
 

@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
+from sterna.train.average import WeightMean
 from sterna.train.checkpoint import dump_memory, load_memory, load_state, save_state
 from sterna.train.grounding import aimed
 from sterna.train.imitation import ImitationTask, Recorded
@@ -96,6 +97,9 @@ class LoopConfig:
     """Iterations between evaluations on the selection split (and at the end)."""
     save_every: int = 500
     """Iterations between training states."""
+    average: float = 0.0
+    """Decay of an exponential mean of the weights, which is then what is scored and kept; 0: the
+    weights as they are."""
     select_by: Literal["SPL", "SR", "SR+SPL", "RGSPL", "SPL+RGSPL", "last"] = "SPL"
     """Score of the selection split that names the best weights (RGSPL: REVERIE alone); last: no
     selection."""
@@ -119,6 +123,8 @@ class LoopConfig:
             )
         if self.demonstrations is not None and self.demonstrations < 1:
             raise InputError("loop: demonstrations must be at least 1, or none for DUET's way")
+        if not 0 <= self.average < 1:
+            raise InputError(f"loop: average must be in [0, 1), found {self.average}")
         if self.precision not in ("fp32", "bf16"):
             raise InputError(f"loop: precision must be fp32 or bf16, found {self.precision!r}")
 
@@ -195,6 +201,7 @@ class Runner(ABC):
         self.evaluate, self.keep, self.prelude = evaluate, keep, prelude
         self.shown = self._batches(episodes, loop.batch_size, 0)
         self.optimizer = self._make_optimizer(task)
+        self.mean = WeightMean(task, loop.average) if loop.average else None
         self.progress, self.memory = Progress(), self._new_memory()
         self._check_config(config or {}, defaults or {})
         if self.state_file.exists():
@@ -212,7 +219,7 @@ class Runner(ABC):
 
     def _restore(self, episodes: Sequence[Episode]) -> None:
         """Take up weights, optimiser and progress from the training state."""
-        values, memory = load_state(self.state_file, {"task": self.learner}, self.optimizer)
+        values, memory = load_state(self.state_file, self._modules(), self.optimizer)
         self.progress = Progress(**values)
         named = {episode.instr_id: episode for episode in episodes}
         self.memory.from_state(self._own_memory(memory), named)
@@ -251,13 +258,23 @@ class Runner(ABC):
     def _kept(self, name: str) -> None:
         """Let the main process save the policy under a name."""
         if self.keep is not None and self.accelerator.is_main_process:
-            self.keep(name)
+            with self._as_kept():
+                self.keep(name)
 
     def _save(self) -> None:
         """Let the main process write the training state, with what every process remembers."""
         values, memory = vars(self.progress), self._all_memory()
         if self.accelerator.is_main_process:
-            save_state(self.state_file, {"task": self.learner}, self.optimizer, values, memory)
+            save_state(self.state_file, self._modules(), self.optimizer, values, memory)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """Return what has weights that a training state holds."""
+        mean = {} if self.mean is None else {"mean": self.mean}
+        return {"task": self.learner, **mean}
+
+    def _as_kept(self) -> AbstractContextManager[None]:
+        """While it lasts, the policy has the weights that are scored and kept."""
+        return nullcontext() if self.mean is None else self.mean.shown()
 
     def _batches(self, episodes: Sequence[Episode], size: int, stream: int) -> Batches:
         """Return this process's share of shuffled batches."""
@@ -321,8 +338,10 @@ class Runner(ABC):
             with self.accelerator.autocast():
                 self.prelude(log.write)
             processes.share_weights(self.learner.parameters())
+            if self.mean is not None:
+                self.mean.restart()
         if self.scores_start and self.evaluate is not None and not self.progress.iteration:
-            self._select(log, self.evaluate())
+            self._select(log, self._scores(self.evaluate))
         while self.progress.iteration < self.loop.iterations:
             output, norm = self.step(self.progress.iteration)
             self.progress.iteration += 1
@@ -348,6 +367,8 @@ class Runner(ABC):
         output = summed([self._learn(p, iteration, last=n == last) for n, p in enumerate(pieces)])
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
         self.optimizer.step()
+        if self.mean is not None:
+            self.mean.follow(iteration)
         return output, float(norm)
 
     def _learn(self, piece: object, iteration: int, *, last: bool = True) -> TaskOutput:
@@ -375,12 +396,16 @@ class Runner(ABC):
             loss, metrics = shared(float(output.loss.detach()), output.metrics)
             log.write("train", done, metrics | {"loss": loss, "norm": norm, "rate": rate})
         if self.evaluate is not None and (done % loop.eval_every == 0 or last):
-            self._select(log, self.evaluate())
+            self._select(log, self._scores(self.evaluate))
         if done % loop.save_every == 0 or last:
             if last:
                 self._kept("last")
             self._save()
             self.accelerator.wait_for_everyone()
+
+    def _scores(self, evaluate: Callable[[], Scores]) -> Scores:
+        with self._as_kept():
+            return evaluate()
 
     def _select(self, log: RunLog, scores: Scores) -> None:
         done = self.progress.iteration

@@ -131,6 +131,10 @@ class SftRunner(Runner):
         # The runner remembers no walks here, so it needs no episodes.
         super().__init__(task, (), folder, loop, optimizer, **more)
         if self.shared_out:
+            if loop.average:
+                raise InputError(
+                    "loop: weights that processes share out have no mean; set average 0"
+                )
             self._take_up_shards()
 
     @property
