@@ -58,7 +58,8 @@ def test_a_navigator_practises(
     assert kept.wording == load(policy).wording
     lines = [json.loads(x) for x in (tmp_path / "a" / "answers.jsonl").read_text().splitlines()]
     assert len(lines) == 6 and all(len(line["rewards"]) == 3 for line in lines)
-    hard = sterna(capsys, *words, "--out", tmp_path / "b", *SHORT, "--reward.shape", "hard")
+    twice = ("--samples.more", walks, "--reward.shape", "hard")
+    hard = sterna(capsys, *words, "--out", tmp_path / "b", *SHORT, *twice)
     assert hard.code == 0
     lines = [json.loads(x) for x in (tmp_path / "b" / "answers.jsonl").read_text().splitlines()]
     assert {value for line in lines for value in line["rewards"]} <= {0.0, 1.0}
@@ -145,6 +146,8 @@ def test_the_share_of_samples_that_stop(
     assert practised_rows(samples, SamplesConfig(), 3) is None
     words = ("grpo", "navigator-s", "--policy", tuned[1], "--samples.train", tuned[0])
     sterna(capsys, *words, "--out", tmp_path, "--samples.stops", 1).refused("between 0 and 1")
+    both = ("--samples.more", tuned[0], "--samples.cache", tmp_path / "seen")
+    sterna(capsys, *words, "--out", tmp_path, *both).refused("leave it out beside more")
 
 
 def test_options_reach_the_runs(tuned: tuple[Path, Path], tmp_path: Path) -> None:

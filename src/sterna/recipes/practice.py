@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 
+from sterna.data.ego.joined import JoinedStore
 from sterna.data.ego.samples import EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.envs.crowd import Crowd
@@ -16,7 +17,7 @@ from sterna.envs.house_worlds import HouseWorlds
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
 from sterna.models.navigator.folder import Precision, load, save, train_parts
-from sterna.models.navigator.sources import Images, SeenFrames, StoreFrames
+from sterna.models.navigator.sources import Images, JoinedImages, SeenFrames, StoreFrames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.recipes.navigators import check_turns
 from sterna.recipes.runs import as_json, defaults_of, write_run
@@ -45,6 +46,8 @@ class SamplesConfig:
 
     train: Path = Path("walks")
     """Folder of egocentric walks (`sterna ego make`)."""
+    more: tuple[Path, ...] = ()
+    """More such folders, practised beside it: a navigator's own walks beside the expert's."""
     held_out: Path | None = None
     """Walks in unseen houses to be scored on; None: none."""
     judged: int = 512
@@ -57,10 +60,12 @@ class SamplesConfig:
     blind: bool = False
     """Control: every frame is black."""
     cache: Path | None = None
-    """Folder for what a frozen tower saw; default: `...-seen` beside the walks."""
+    """Folder for what a frozen tower saw; default: `...-seen` beside each folder of walks."""
 
     def __post_init__(self) -> None:
         """Check the values."""
+        if self.cache is not None and self.more:
+            raise InputError("samples: cache is for one folder of walks; leave it out beside more")
         if self.stops is not None and not 0 < self.stops < 1:
             raise InputError(f"samples: stops must lie between 0 and 1, found {self.stops}")
 
@@ -153,18 +158,19 @@ def prepare_offline(config: OfflineRun, out: Path) -> ReadyPractice:
     """Read all that a run on recorded samples needs."""
     task = _task(config, tower=config.tower)
     policy, chosen = task.policy, config.samples
-    store = EgoStore(chosen.train)
-    samples = _samples(policy, store)
+    stores = [EgoStore(folder) for folder in (chosen.train, *chosen.more)]
+    joined = JoinedStore(stores)
+    samples = _samples(policy, joined)
     runner = OfflineRunner(
         task,
         samples,
-        _images(policy, store, chosen),
+        JoinedImages([_images(policy, store, chosen) for store in stores], joined.starts),
         config.reward,
         out,
         config.loop,
         config.optimizer,
         rows=practised_rows(samples, chosen, config.loop.seed),
-        evaluate=_judge(policy, store, chosen),
+        evaluate=_judge(policy, stores[0], chosen),
         keep=lambda name: _keep(config, policy, out / name),
         config=as_json(config),
         defaults=defaults_of(config),
@@ -195,9 +201,10 @@ def practised_rows(samples: EgoSamples, chosen: SamplesConfig, seed: int) -> Int
     return np.sort(order[: chosen.drawn])
 
 
-def _samples(policy: VlmNavigator, store: EgoStore) -> EgoSamples:
+def _samples(policy: VlmNavigator, store: EgoStore | JoinedStore) -> EgoSamples:
     memory, wording = policy.history, policy.wording
-    angle = store.protocol.get("turn_angle")
+    rules = store.stores[0].protocol if isinstance(store, JoinedStore) else store.protocol
+    angle = rules.get("turn_angle")
     if angle != wording.turn_angle:
         raise InputError(
             f"{store.folder}: turns are {angle} degrees there, the navigator speaks of "
