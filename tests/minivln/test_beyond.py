@@ -12,7 +12,9 @@ import torch
 
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
 from sterna.minivln.stage2 import DistillConfig, DistillTask
+from sterna.models.agent import token_batch
 from sterna.train.imitation import ImitationConfig, Recorded
 from sterna.train.schedule import uniform_draws
 from toy import TINY, tiny_model
@@ -22,13 +24,16 @@ CALM = replace(TINY, dropout=0.0, feature_dropout=0.0)
 WIDE = replace(TINY, hidden_size=36, heads=6, language_layers=2, cross_layers=2)
 
 
-def make_task(panoramas: Panoramas, **settings: Any) -> DistillTask:
+def make_task(
+    panoramas: Panoramas, texts: tuple[Episode, ...] = (), **settings: Any
+) -> DistillTask:
     return DistillTask(
         tiny_model(0, CALM),
         tiny_model(1, WIDE),
         panoramas,
         ImitationConfig(),
         DistillConfig(**settings),
+        texts=texts,
     )
 
 
@@ -113,3 +118,43 @@ def test_temperature_moves_with_the_run(toy_house: Path, tmp_path: Path) -> None
         assert isinstance(trainer.task, DistillTask)
         seen.append(trainer.task.distill.tau(trainer.task.done))
     assert seen == [4.0, 2.0]
+
+
+def test_what_is_read_beside_the_walks(panoramas: Panoramas, episodes: list[Episode]) -> None:
+    """The term is the mean squared error of the words, by hand; it moves the reader alone."""
+    texts = tuple(replace(e, instr_id=f"other:{e.instr_id}") for e in episodes[300:340])
+    task = make_task(panoramas, texts, reading=6)
+    drawn = task.drawn_texts(3, 5)
+    assert len(drawn) == 6 and {e.instr_id for e in drawn} <= {e.instr_id for e in texts}
+    assert drawn == task.drawn_texts(3, 5) and drawn != task.drawn_texts(3, 6)
+    batch = collect(task, episodes)
+    plain, beside = task(batch), task(replace(batch, read=drawn))
+    task.zero_grad()
+    (beside.loss - plain.loss).backward()
+    # All else is what rounding leaves of a difference.
+    named = task.named_parameters()
+    moved = {n for n, p in named if p.grad is not None and p.grad.abs().max() > 1e-6}
+    reader = ("policy.embeddings.", "policy.lang_encoder.", "text_map.")
+    assert moved and all(name.startswith(reader) for name in moved)
+    errors = []
+    with torch.no_grad():
+        for episode in drawn:
+            ids, mask = token_batch([episode])
+            mine = task.text_map(task.policy.encode_text(ids, mask).embeds[0])
+            theirs = task.teacher.encode_text(ids, mask).embeds[0]
+            errors.append((mine - theirs).square().mean(-1).numpy())
+    by_hand = np.concatenate(errors).mean()
+    assert beside.metrics["read"] == pytest.approx(float(by_hand), rel=1e-4)
+    gain = float(beside.loss.detach() - plain.loss.detach())
+    assert gain == pytest.approx(0.1 * by_hand, rel=1e-3)
+
+
+def test_reading_wants_texts(panoramas: Panoramas) -> None:
+    with pytest.raises(InputError, match="--read r2r"):
+        DistillTask(
+            tiny_model(0, CALM),
+            tiny_model(1, WIDE),
+            panoramas,
+            ImitationConfig(),
+            DistillConfig(reading=2),
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,13 @@ def test_switches_reach_the_run(
     capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path
 ) -> None:
     more = ("--distill.temperature", "4", "--distill.final-temperature", "1")
-    more += ("--distill.corrections", "0.5")
+    more += ("--distill.corrections", "0.5", "--distill.reading", "4", "--read", "r2r")
     said = train_tiny(
         capsys, toy_house, tmp_path / "run", "--teacher", toy_run, *more, name="distil"
     )
     assert said.code == 0, said.err
+    logged = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert all(line["read"] > 0 for line in logged if line["kind"] == "train")
 
 
 def test_from_teacher(capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path) -> None:
@@ -65,6 +68,7 @@ def test_from_teacher(capsys: Capture, toy_house: Path, toy_run: Path, tmp_path:
         (("--distill.temperature", "0"), "temperature must be positive"),
         (("--distill.final-temperature", "-1"), "final_temperature must be positive"),
         (("--distill.corrections", "1.5"), "corrections is a share"),
+        (("--distill.reading", "4", "--distill.no-text"), "needs the text term"),
         (("--start.from-teacher", "--start.weights", "x"), "leave one out"),
         (("--start.from-teacher", "--distill.weight", "0"), "no teacher; name its folder"),
     ],

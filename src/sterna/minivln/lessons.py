@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sterna.data.episodes import Episode
 from sterna.minivln.maps import viewpoints
 from sterna.minivln.stage2 import DistillTask, squared_error
-from sterna.models.agent import look, token_batch
+from sterna.models.agent import look
 from sterna.world.geometry import VIEWS
 
 Write = Callable[[str, int, dict[str, float]], None]
@@ -64,7 +64,7 @@ def give_lessons(
         losses = {}
         if task.distill.text:
             drawn = rng.choice(len(episodes), size=min(size, len(episodes)), replace=False)
-            losses["text"] = _reading(task, [episodes[i] for i in drawn])
+            losses["text"] = task.reading([episodes[i] for i in drawn], normalise=True)
         if task.distill.panorama:
             drawn = rng.choice(nodes, size=size)
             losses["panorama"] = _looking(task, drawn, rng.integers(VIEWS, size=size))
@@ -86,16 +86,6 @@ def _learners(task: DistillTask) -> list[nn.Parameter]:
     if task.distill.panorama:
         modules += [policy.img_embeddings, task.panorama_map]
     return [p for module in modules for p in module.parameters() if p.requires_grad]
-
-
-def _reading(task: DistillTask, episodes: Sequence[Episode]) -> Tensor:
-    """Relative squared error of the words of instructions, mean over words."""
-    device = next(task.policy.parameters()).device
-    ids, mask = (t.to(device) for t in token_batch(episodes))
-    mine = task.policy.encode_text(ids, mask).embeds[mask]
-    theirs = task.read(episodes)[mask]
-    weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
-    return squared_error(task.text_map(mine), theirs, weight, normalise=True)
 
 
 def _looking(task: DistillTask, nodes: np.ndarray, poses: np.ndarray) -> Tensor:

@@ -22,7 +22,7 @@ from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.minivln.remembered import Remembered
-from sterna.models.agent import PanoramaEncoder, object_mask
+from sterna.models.agent import PanoramaEncoder, object_mask, token_batch
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
 from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded
@@ -33,6 +33,8 @@ from sterna.world.geometry import Floats, Ints
 IMPOSSIBLE = float("-inf")
 _CORRECTIONS = 11
 """Keeps the draws of corrections apart from those of actions."""
+_TEXTS = 12
+"""Keeps the draws of texts apart from all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,10 @@ class DistillConfig:
     teacher's, on random instructions and viewpoints (no trajectory, cheap)."""
     lesson_size: int = 64
     """Instructions and viewpoints of each of these steps."""
+    reading: int = 0
+    """Not in the paper: instructions an iteration, over all processes, whose words are fitted to
+    the teacher's without a walk (`texts` of the task; eq. (6) on other words than those of the
+    episodes)."""
     cache: bool = True
     """Keep the teacher's outputs for instructions and viewpoints on disk (--data.cache), so that
     later runs with this teacher start at once; the numbers are the same without."""
@@ -78,6 +84,11 @@ class DistillConfig:
             raise InputError(
                 "distil: lessons must be 0 or more and lesson_size at least 1, found "
                 f"{self.lessons} and {self.lesson_size}"
+            )
+        if self.reading < 0 or (self.reading and not (self.weight and self.text)):
+            raise InputError(
+                "distil: reading must be 0 or more, and needs the text term and a weight, found "
+                f"{self.reading}, text {self.text}, weight {self.weight:g}"
             )
         if self.teacher_precision not in ("run", "fp32", "bf16"):
             raise InputError(
@@ -154,13 +165,20 @@ class DistillTask(ImitationTask):
         *,
         teacher_panoramas: Panoramas | None = None,
         remembered: Remembered | None = None,
+        texts: Sequence[Episode] = (),
     ) -> None:
         """`teacher_panoramas` gives the teacher other features of the same scans (same layout).
 
-        `remembered` keeps the teacher's outputs; by default in memory.
+        `remembered` keeps the teacher's outputs; by default in memory. `texts` are instructions
+        that `distill.reading` draws from; of each, its tokens and a name of its own count.
         """
         super().__init__(student, panoramas, config)
-        self.distill = distill
+        if distill.reading and not texts:
+            raise InputError(
+                f"distil: reading {distill.reading} an iteration needs instructions; name a task "
+                "that has some, for example --read r2r"
+            )
+        self.distill, self.texts = distill, texts
         # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
         self._teacher = [teacher.eval().requires_grad_(False)]
         seen = teacher_panoramas or panoramas
@@ -237,6 +255,23 @@ class DistillTask(ImitationTask):
             logits[torch.from_numpy(index), : fused.shape[1]] = fused.to("cpu", torch.float32)
         return replace(batch, taught=logits, taught_objects=_gathered(taught, len(batch.rows)))
 
+    def drawn_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
+        """Return this process's share of the instructions that an iteration reads."""
+        if not self.distill.reading:
+            return ()
+        rng = np.random.default_rng([seed, _TEXTS, iteration])
+        drawn = rng.integers(len(self.texts), size=self.distill.reading)
+        return tuple(self.texts[i] for i in drawn[processes.number() :: processes.count()])
+
+    def reading(self, episodes: Sequence[Episode], *, normalise: bool) -> Tensor:
+        """Return the squared error of the words of instructions, mean over words."""
+        device = next(self.policy.parameters()).device
+        ids, mask = (t.to(device) for t in token_batch(episodes))
+        mine = self.policy.encode_text(ids, mask).embeds[mask]
+        weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
+        theirs = self.read(episodes)[mask]
+        return squared_error(self.text_map(mine), theirs, weight, normalise=normalise)
+
     @torch.no_grad()
     def read(self, episodes: Sequence[Episode]) -> Tensor:
         """Return the teacher's words of B instructions, [B, L, E]."""
@@ -280,6 +315,8 @@ class DistillTask(ImitationTask):
                 weight,
                 normalise=self.distill.normalise,
             )
+        if batch.read:
+            terms["read"] = self.reading(batch.read, normalise=self.distill.normalise)
         if self.distill.panorama:
             terms["panorama"] = squared_error(
                 self.panorama_map(output.panorama_mean),

@@ -164,6 +164,8 @@ class DistillRun(TrainConfig):
     teacher: Path | None = None
     """The teacher: a saved policy (the folder `best` or `last` of its run), or a published
     checkpoint."""
+    read: tuple[Task, ...] = ()
+    """Tasks of the data folder whose training instructions `distill.reading` draws from."""
 
     def need_teacher(self) -> Path:
         """Return the teacher's folder; `InputError` if none was named."""

@@ -111,8 +111,9 @@ def prepare(config: TrainConfig, root: Path, out: Path) -> Ready:
         panoramas, every = world.training_panoramas([*episodes, *chosen])
         config = replace(config, model=fitted(config.model, panoramas))
         policy = begin(config.model, config.start, config.loop.seed, world)
+        texts = texts_of(config, root)
     check_fit(policy.config, panoramas, [*episodes, *chosen], "model")
-    task = _task(config, policy, panoramas, episodes)
+    task = _task(config, policy, panoramas, episodes, texts)
     if config.start.from_teacher and not (out / STATE_FILE).is_file():
         _from_teacher(config, policy, task, panoramas, episodes)
     return ready(
@@ -205,8 +206,22 @@ def needs_teacher(config: TrainConfig) -> TypeGuard[DistillRun]:
     return isinstance(config, DistillRun) and config.distill.weight > 0
 
 
+def texts_of(config: TrainConfig, root: Path) -> list[Episode]:
+    """Return the training instructions that a run reads of other tasks, renamed after them."""
+    tasks = config.read if needs_teacher(config) else ()
+    return [
+        replace(episode, instr_id=f"{task}:{episode.instr_id}")
+        for task in tasks
+        for episode in open_world(root, replace(config.data, task=task)).episodes("train")
+    ]
+
+
 def _task(
-    config: TrainConfig, policy: DUET, panoramas: Panoramas, episodes: Sequence[Episode]
+    config: TrainConfig,
+    policy: DUET,
+    panoramas: Panoramas,
+    episodes: Sequence[Episode],
+    texts: Sequence[Episode],
 ) -> ImitationTask:
     if not needs_teacher(config):
         return ImitationTask(policy, panoramas, config.imitation)
@@ -216,9 +231,16 @@ def _task(
     kept = (
         (config.data.cache or Path.home() / ".cache" / "sterna") if config.distill.cache else None
     )
-    remembered = Remembered(teacher, panoramas, folder=kept, episodes=episodes)
+    here = panoramas.atlas.scan_number
+    lasting = [*episodes, *(text for text in texts if text.scan in here)]
     return DistillTask(
-        policy, teacher, panoramas, config.imitation, config.distill, remembered=remembered
+        policy,
+        teacher,
+        panoramas,
+        config.imitation,
+        config.distill,
+        remembered=Remembered(teacher, panoramas, folder=kept, episodes=lasting),
+        texts=texts,
     )
 
 

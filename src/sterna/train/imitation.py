@@ -109,7 +109,8 @@ class Recorded:
     `row_share` [R] and `episode_share` [B] spread the roll-out weight evenly over its rows and over
     its episodes: the weights of means over decisions and over episodes. `taught` [R, 1+M] are a
     teacher's fused logits, where there is one that has seen the rows (on the CPU, float32, -inf
-    where closed or padded), `taught_objects` [R, 1+T] its object logits (-inf elsewhere).
+    where closed or padded), `taught_objects` [R, 1+T] its object logits (-inf elsewhere). `read`
+    are instructions that are read beside them, without a walk.
     """
 
     episodes: tuple[Episode, ...]
@@ -120,6 +121,7 @@ class Recorded:
     episode_share: Floats
     taught: Tensor | None = None
     taught_objects: Tensor | None = None
+    read: tuple[Episode, ...] = ()
 
 
 def record(
@@ -194,6 +196,10 @@ class ImitationTask(nn.Module):
         self._reader = TextReader(policy, config.frozen_language_layers)
         for parameter in self._reader.parameters():
             parameter.requires_grad_(False)
+
+    def drawn_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
+        """Return instructions that an iteration reads beside its walks: none."""
+        return ()
 
     def collect(
         self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats

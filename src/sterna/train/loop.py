@@ -448,7 +448,9 @@ class Trainer(Runner):
 
     def _pieces(self, iteration: int) -> Sequence[Recorded]:
         self.task.done = iteration / max(1, self.loop.iterations - 1)
-        return split(self._batch(iteration), self.loop.pieces)
+        first, *others = split(self._batch(iteration), self.loop.pieces)
+        texts = self.task.drawn_texts(self.loop.seed, iteration)
+        return [replace(first, read=texts), *others]
 
     def _batch(self, iteration: int) -> Recorded:
         """Walk new episodes, or recall a walk, as the iteration says."""
