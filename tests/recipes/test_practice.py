@@ -118,12 +118,13 @@ def test_a_study_begins_with_a_navigator_that_stands(
     assert [row["seeds"] for row in values["rows"]] == [1, 2, 2, 2, 2]
     assert values["rows"][0]["val_unseen"]["SR"]["seed_error"] is None
     seen = []
-    options = replace(options, change=lambda run: seen.append(run) or run)
+    options = replace(options, more=tuned, change=lambda run: seen.append(run) or run)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sterna.recipes.vlnr1.prepare_offline", lambda run, out: run)
         patch.setattr("sterna.recipes.vlnr1.run_practice", lambda ready, out, threads: out)
         next(s for s in steps("vlnr1-group", options, None, 1) if s.name == "grpo-group-2-1").run()
     assert (seen[0].policy, seen[0].samples.train) == (tuned[1], tuned[0])
+    assert seen[0].samples.more == tuned
     words = ("study", "vlnr1-memory", "--walks", tuned[0], "--policy", tuned[1], "--plan")
     drawn = ("--episodes", "a.json.gz", "--practised", "b.json.gz")
     sterna(capsys, *words, *drawn).refused("vlnr1-memory", "leave --policy out")

@@ -106,7 +106,8 @@ class Study(Common):
     """Egocentric walks that navigators learn from (vlnr1 studies, actdistill studies of
     navigator-s; `sterna ego make`)."""
     more: tuple[Path, ...] = ()
-    """More such walks, learnt from beside them (actdistill studies of navigator-s)."""
+    """More such walks, learnt from beside them (vlnr1 studies, actdistill studies of
+    navigator-s)."""
     held_out: Path | None = None
     """Walks in unseen houses, to follow fine-tuning by (vlnr1 studies), to find thresholds and
     selections on (actdistill studies of navigator-s)."""
@@ -195,6 +196,7 @@ def _navigators(args: Study) -> int:
     options = Options(
         out=args.out or Path("runs/vlnr1"),
         walks=args.walks,
+        more=args.more,
         held_out=args.held_out,
         seeds=args.seeds,
         iterations=args.iterations,

@@ -47,6 +47,8 @@ class Options:
     out: Path
     walks: Path
     """Walks that are learnt from (`sterna ego make`)."""
+    more: tuple[Path, ...] = ()
+    """More of them, learnt from beside those."""
     held_out: Path | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
     sft: str = "navigator-s"
@@ -237,9 +239,9 @@ def _lasting(run: Any, seed: int, iterations: int | None) -> Any:
 
 def _sft_run(row: Row, seed: int, options: Options) -> SftRun:
     run = _lasting(SFT[options.sft](), seed, options.iterations)
-    walks = {"train": options.walks, "held_out": options.held_out, **row.walks}
+    walks = {"train": options.walks, "more": options.more, "held_out": options.held_out}
     start = replace(run.start, eyes=options.eyes)
-    run = replace(run, walks=replace(run.walks, **walks), start=start)
+    run = replace(run, walks=replace(run.walks, **walks, **row.walks), start=start)
     changed: SftRun = options.change(run)
     return changed
 
@@ -253,7 +255,9 @@ def _practice(row: Row, seed: int, options: Options, root: Path | None, out: Pat
             options.change(replace(rollouts, policy=policy, env=env)), root, out
         )
     run: OfflineRun = _lasting(OFFLINE[options.grpo](), seed, options.practice)
-    samples = replace(run.samples, train=options.walks, held_out=options.held_out)
+    samples = replace(
+        run.samples, train=options.walks, more=options.more, held_out=options.held_out
+    )
     run = replace(run, policy=policy, samples=samples)
     assert row.practice is not None
     return prepare_offline(options.change(row.practice(run)), out)
