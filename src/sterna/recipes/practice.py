@@ -27,6 +27,7 @@ from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig, uniform_draws
 from sterna.train.sft import judge
 from sterna.vlnr1.answers import AnswersConfig, AnswersTask
+from sterna.vlnr1.objective import ObjectiveConfig
 from sterna.vlnr1.offline import OfflineRunner, check_loop
 from sterna.vlnr1.rewards import RewardConfig
 from sterna.vlnr1.rollouts import RolloutRunner
@@ -296,17 +297,19 @@ _SMALL = OptimizerConfig(
 def navigator_s() -> OfflineRun:
     """navigator-s on recorded samples, answers compared with the expert's. CPU."""
     return OfflineRun(
-        grpo=AnswersConfig(constrained=True),
+        # Divided by the deviation of their own group, answers that nearly agree count as much as
+        # those that differ: over-confidence grows faster than what is known.
+        grpo=AnswersConfig(constrained=True, objective=ObjectiveConfig(scale="batch")),
         loop=LoopConfig(
-            iterations=400,
-            batch_size=32,
+            iterations=120,
+            batch_size=64,
             length_window=32,
             log_every=10,
-            eval_every=100,
-            save_every=100,
+            eval_every=60,
+            save_every=60,
             select_by="last",
         ),
-        optimizer=_SMALL,
+        optimizer=replace(_SMALL, learning_rate=2e-4, warmup=5),
     )
 
 
@@ -315,7 +318,7 @@ def navigator_s_walks() -> RolloutRun:
     base = navigator_s()
     return RolloutRun(
         # At 1 walks are far worse than those that are scored.
-        grpo=replace(base.grpo, temperature=0.5),
+        grpo=AnswersConfig(constrained=True, temperature=0.5),
         # In small houses 3 m are reached by chance, and progress pays walks that never stop.
         reward=WalkReward(success=0.0, spl=0.0, success_1m=1.0, spl_1m=1.0),
         execute=3,
