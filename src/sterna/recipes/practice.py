@@ -301,12 +301,12 @@ def navigator_s() -> OfflineRun:
         # those that differ: over-confidence grows faster than what is known.
         grpo=AnswersConfig(constrained=True, objective=ObjectiveConfig(scale="batch")),
         loop=LoopConfig(
-            iterations=120,
+            iterations=60,
             batch_size=64,
             length_window=32,
             log_every=10,
-            eval_every=60,
-            save_every=60,
+            eval_every=30,
+            save_every=30,
             select_by="last",
         ),
         optimizer=replace(_SMALL, learning_rate=2e-4, warmup=5),
