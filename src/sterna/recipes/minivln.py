@@ -10,6 +10,7 @@ from typing import Any
 from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.recipes import houses, reverie
+from sterna.recipes.answers import Task
 from sterna.recipes.config import (
     DistillRun,
     PretrainRun,
@@ -34,6 +35,8 @@ class Scale:
     teacher: Callable[[], TrainConfig]
     stage1: Callable[[], Stage1Run]
     stage2: Callable[[], DistillRun]
+    read: tuple[Task, ...] = ()
+    """Tasks of the same buildings, whose instructions a student can read beside its walks."""
 
 
 def _after(recipe: Callable[[], TrainConfig]) -> Callable[[], TrainConfig]:
@@ -92,12 +95,14 @@ SCALES = {
         teacher=_after(text_teacher),
         stage1=_longer(text_stage1),
         stage2=_student_after(text_student),
+        read=("reverie",),
     ),
     "text-reverie": Scale(
         pretrained=reverie.text_pretraining,
         teacher=_after(reverie.text_teacher),
         stage1=_longer(reverie.text_stage1),
         stage2=_student_after(reverie.text_student, 6000, objects=True),
+        read=("r2r",),
     ),
     "houses": Scale(
         pretrained=houses.house_pretraining,
@@ -214,6 +219,13 @@ _BEYOND = (
     _changed("no-replay", "no replay", _no_replay),
     replace(_changed("inherited", "begun from its teacher", lambda run: run), inherits=True),
 )
+
+
+def _reading(tasks: tuple[Task, ...]) -> _Student:
+    def change(run: DistillRun) -> DistillRun:
+        return replace(run, read=tasks, distill=replace(run.distill, reading=64))
+
+    return _changed("reading", f"reads {' and '.join(tasks)} too", change)
 
 
 class _Minivln:
@@ -421,7 +433,9 @@ def kdweight(name: str, options: Options) -> Study:
 
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
-    return _table(_BEYOND, name, options)
+    tasks = SCALES[options.scale].read if options.scale in SCALES else ()
+    rows = [*_BEYOND, *([_reading(tasks)] if tasks else [])]
+    return _table(rows, name, options)
 
 
 def _table(rows: Sequence[_Student], name: str, options: Options) -> Study:
