@@ -17,6 +17,7 @@ from sterna.data.ego.samples import EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
 from sterna.models.navigator.choices import choices
+from sterna.models.navigator.folder import train_parts
 from sterna.models.navigator.generation import Answers
 from sterna.models.navigator.sources import StoreFrames
 from sterna.models.navigator.vlm import VlmNavigator
@@ -66,7 +67,7 @@ def asked(
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("constrained", [False, True])
 def test_items_are_what_was_drawn(walks: EgoStore, family: str, constrained: bool) -> None:
-    """Read as one, without kept keys and values, they have the probabilities they were drawn by."""
+    """Read again, they have the probabilities they were drawn by."""
     task, given, answers = asked(walks, replace(CONFIG, constrained=constrained), family)
     with torch.no_grad():
         found = task.items(task.policy, given)
@@ -83,6 +84,48 @@ def test_items_are_what_was_drawn(walks: EgoStore, family: str, constrained: boo
     most = np.log(4) if constrained else np.log(task.policy.processor.tokenizer.get_vocab_size())
     assert float(found.entropies.max()) <= most + 1e-5
     assert not bool(found.log_probs[~found.mask].any())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("constrained", [False, True])
+def test_a_question_is_read_once(walks: EgoStore, family: str, constrained: bool) -> None:
+    """Items and gradients are those of every answer behind a question of its own."""
+    task, given, _ = asked(walks, replace(CONFIG, constrained=constrained), family)
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(given.tokens))  # answers of a question need not stand together
+    given = replace(
+        given,
+        question=given.question[order],
+        tokens=tuple(given.tokens[i] for i in order),
+        actions=given.actions[order],
+    )
+    found: dict[bool, Any] = {}
+    for once in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(task.policy), "reads_apart", once)
+            task.zero_grad()
+            items = task.items(task.policy, given)
+            value = (
+                items.log_probs
+                * torch.linspace(-1, 1, items.log_probs.numel()).view_as(items.log_probs)
+            ).sum() + items.entropies.sum()
+            value.backward()
+        grads = {n: p.grad.clone() for n, p in task.named_parameters() if p.grad is not None}
+        found[once] = (items, grads)
+    (one, mine), (other, theirs) = found[True], found[False]
+    assert torch.equal(one.mask, other.mask) and mine.keys() == theirs.keys()
+    torch.testing.assert_close(one.log_probs, other.log_probs, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(one.entropies, other.entropies, atol=2e-5, rtol=1e-5)
+    scale = max(float(g.abs().max()) for g in theirs.values())
+    for name, grad in theirs.items():
+        torch.testing.assert_close(mine[name], grad, atol=1e-4 * scale, rtol=1e-3)
+
+
+def test_recomputed_activations_are_of_whole_answers() -> None:
+    policy = tiny()
+    assert policy.reads_apart
+    train_parts(policy, tower=False, checkpointing=True)
+    assert not policy.reads_apart
 
 
 def test_choices_stand_where_the_options_part(walks: EgoStore) -> None:

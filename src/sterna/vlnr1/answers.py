@@ -114,26 +114,41 @@ class AnswersTask(nn.Module):
                 module.eval()
         return self
 
-    def batch(self, navigator: VlmNavigator, given: Answered) -> Batch:
-        """Return answers as a batch; an image that several questions show is seen once."""
+    def batch(
+        self,
+        navigator: VlmNavigator,
+        given: Answered,
+        asked: Ints,
+        answers: Sequence[Sequence[int]] | None,
+    ) -> Batch:
+        """Return questions (by number), and what is said to each; an image is seen once."""
         images = given.images
         if not isinstance(images, Tensor):
             images = navigator.features(images)
-        index = np.concatenate([given.shown[q] for q in given.question])
+        index = np.concatenate([given.shown[q] for q in asked])
         return navigator.batch(
-            [given.questions[q] for q in given.question],
+            [given.questions[q] for q in asked],
             given.size,
             features=images.to(navigator.device)[torch.from_numpy(index).to(navigator.device)],
-            answers=given.tokens,
+            answers=answers,
         ).to(navigator.device)
 
     def items(self, navigator: VlmNavigator, given: Answered) -> Items:
-        """Return the items of answers, with gradient."""
-        batch = self.batch(navigator, given)
-        logits = navigator(batch) / self.config.temperature
+        """Return the items of answers, with gradient.
+
+        A question that has several answers is read once where that can be.
+        """
+        if navigator.reads_apart and len(given.questions) < len(given.tokens):
+            batch = self.batch(navigator, given, np.arange(len(given.questions)), None)
+            question = torch.from_numpy(given.question).to(navigator.device)
+            logits, targets = navigator.answer_logits(batch, question, given.tokens)
+        else:
+            batch = self.batch(navigator, given, given.question, given.tokens)
+            logits, targets = navigator(batch), navigator.targets(batch)
+        logits = logits / self.config.temperature
         if self.choices is not None:
             return chosen_items(logits, given, self.choices)
-        return token_items(logits, navigator.targets(batch))
+        return token_items(logits, targets)
 
     @torch.no_grad()
     def complete(self, given: Answered, pieces: int = 1) -> Answered:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sterna.errors import InputError
 from sterna.models.navigator.choices import Choices, choices, longest_answer
-from sterna.models.navigator.vlm import Batch, VlmNavigator
+from sterna.models.navigator.vlm import Batch, VlmNavigator, aligned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def _constrained(state: _Reading, found: Choices) -> Answers:
     for place in range(wording.actions):
         slot = found.slot(place)
         if fresh[0]:
-            state.read(*_aligned(fresh, processor.pad, state.logits.device))
+            state.read(*aligned(fresh, processor.pad, state.logits.device))
         for row, new in enumerate(fresh):
             tokens[row] += new
             scores[row] += [0.0] * (len(new) if place == 0 else 0)
@@ -198,14 +198,6 @@ def _constrained(state: _Reading, found: Choices) -> Answers:
     for row, new in enumerate(fresh):
         tokens[row] += new
     return _answers([wording.answer(row) for row in actions], tokens, scores, processor.pad)
-
-
-def _aligned(rows: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return rows as one array, filled up on the left, and where they are."""
-    length = max(map(len, rows))
-    ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def _answers(

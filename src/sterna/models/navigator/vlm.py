@@ -186,6 +186,51 @@ class VlmNavigator(nn.Module):
         logits: Tensor = out.logits[:, :-1].float()
         return logits
 
+    @property
+    def reads_apart(self) -> bool:
+        """Whether questions can be read once for several answers, with gradient.
+
+        Not where activations are computed again: nothing is kept of a question then.
+        """
+        # The property that says so has another name in every other version of transformers.
+        return not any(getattr(m, "gradient_checkpointing", False) for m in self.core.modules())
+
+    def answer_logits(
+        self, batch: Batch, question: Tensor, answers: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `forward` and `targets` do, of N answers to B questions, each read once.
+
+        `question` [N] says which of the batch's questions each answer is to. Logits [N, A, V] and
+        labels [N, A]; answers end on the right. `InputError` for a batch with answers.
+        """
+        encoded = batch.encoded
+        if encoded.labels is not None:
+            raise InputError("navigator: the batch holds answers already; give questions alone")
+        out = self.model(
+            input_ids=encoded.ids,
+            attention_mask=encoded.mask,
+            position_ids=encoded.positions,
+            logits_to_keep=1,
+            use_cache=True,
+            **self.seen(batch),
+        )
+        first, cache = out.logits[question, -1:].float(), out.past_key_values
+        cache.batch_select_indices(question)
+        ids, mask = aligned(answers, self.processor.pad, self.device)
+        places = encoded.following[question, None] + mask.cumsum(1) - 1
+        out = self.model(
+            input_ids=ids,
+            attention_mask=torch.cat([encoded.mask[question], mask], 1),
+            position_ids=places.clamp(min=0).expand(3, -1, -1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        # A token is foretold by the one before it, an answer's first by its question.
+        before = torch.cat([first, out.logits[:, :-1].float()], 1)
+        begins = (mask.cumsum(1) == 1) & (mask == 1)
+        logits = torch.where(begins[..., None], first, before)
+        return logits, ids.masked_fill(mask == 0, IGNORED)
+
     def targets(self, batch: Batch) -> Tensor:
         """Return the labels [B, A] that `forward`'s logits are weighed with; -100 is nothing."""
         encoded = batch.encoded
@@ -208,3 +253,11 @@ class VlmNavigator(nn.Module):
         from sterna.models.navigator.generation import sample
 
         return sample(self, batch, **options).texts
+
+
+def aligned(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return rows of tokens as one array, filled up on the left, and where they are (1 or 0)."""
+    length = max(map(len, rows))
+    ids = torch.tensor([[pad] * (length - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
