@@ -1,8 +1,9 @@
-"""navigator-s: samples a second of fine-tuning, share waiting, answers a second of generation.
+"""navigator-s: samples a second of fine-tuning, answers a second of generation and of GRPO.
 
 Samples and frames are drawn at random (sizes decide, not content): fine-tuning reads a frozen
 tower's features from memory, generation answers questions one by one and in batches, constrained
-and free. Seconds are of this process's CPU (`--wall` for the clock's), so that what else runs on
+and free, GRPO learns from groups of eight answers whose question is read once, or each with its
+question. Seconds are of this process's CPU (`--wall` for the clock's), so that what else runs on
 the machine weighs less.
 
 Usage: python benchmarks/navigator.py [--batch 64] [--steps 5] [--budget 8] [--wall] [--json]
@@ -25,6 +26,8 @@ from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.small import SMALL_SIZES, small_model, small_processor
 from sterna.models.navigator.vlm import History, VlmNavigator
 from sterna.train.sft import SftTask, Weighed
+from sterna.vlnr1.answers import Answered, AnswersConfig, AnswersTask
+from sterna.vlnr1.objective import ObjectiveConfig
 
 ANSWER = 6
 
@@ -94,6 +97,40 @@ def answering(
     return len(samples) / (clock() - begin)
 
 
+def practice(
+    navigator: VlmNavigator, samples: list[EgoSample], steps: int, clock: Any, *, once: bool
+) -> float:
+    """Answers a second that GRPO learns from: forward and backward, `once` a question."""
+    config = AnswersConfig(objective=ObjectiveConfig(kl_weight=0.0), constrained=True)
+    task, group = AnswersTask(navigator, None, config).train(), config.objective.group
+    rng = np.random.default_rng(0)
+    count = len(samples) * group
+    actions = rng.integers(0, 4, (count, ANSWER))
+    ends = np.cumsum([len(one.history) + 1 for one in samples])
+    told = navigator.processor.answer_ids
+    given = Answered(
+        questions=tuple(samples),
+        images=_features(samples, navigator),
+        size=(64, 64),
+        shown=tuple(np.split(np.arange(ends[-1]), ends[:-1])),
+        question=np.repeat(np.arange(len(samples)), group),
+        tokens=tuple(tuple(told(navigator.wording.answer(row))) for row in actions),
+        actions=actions,
+        advantage=rng.normal(size=count),
+        weight=np.full(count, 1 / (ANSWER * count)),
+    )
+    kept = VlmNavigator.reads_apart
+    VlmNavigator.reads_apart = property(lambda _: once)  # type: ignore[assignment]
+    begin = 0.0
+    for step in range(steps + 1):
+        if step == 1:  # the first is not counted
+            begin = clock()
+        navigator.zero_grad()
+        task(given).loss.backward()
+    VlmNavigator.reads_apart = kept  # type: ignore[method-assign]
+    return steps * count / (clock() - begin)
+
+
 def _features(samples: list[EgoSample], navigator: VlmNavigator) -> torch.Tensor:
     count = sum(len(one.history) + 1 for one in samples)
     return torch.randn(count, *navigator.token_shape((64, 64)))
@@ -132,6 +169,14 @@ def main() -> None:
             "answers_per_second_together": round(many, 1),
             "times": round(many / one, 2),
         }
+    whole, once = (
+        practice(navigator, samples, args.steps, clock, once=once) for once in (False, True)
+    )
+    found["practice"] = {
+        "answers_per_second_whole": round(whole, 1),
+        "answers_per_second_shared": round(once, 1),
+        "times": round(once / whole, 2),
+    }
     if args.json:
         print(json.dumps(found))
         return
@@ -144,6 +189,11 @@ def main() -> None:
             f"{kind} answers: {rates['answers_per_second_alone']}/s one by one, "
             f"{rates['answers_per_second_together']}/s together, {rates['times']} times"
         )
+    rates = found["practice"]
+    print(
+        f"GRPO learns from {rates['answers_per_second_whole']} answers/s each with its question, "
+        f"{rates['answers_per_second_shared']} with questions read once, {rates['times']} times"
+    )
 
 
 if __name__ == "__main__":
