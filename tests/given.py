@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,28 +100,6 @@ def toy_scores(reader: Reader, run: str) -> None:
     _sterna("eval", run, "--data", reader.store / "world", "--episodes", 6, "--out", out)
 
 
-def deep_run(reader: Reader, *places: str) -> None:
-    """A policy with layers to spare."""
-    from sterna.models.pretrained import save_pretrained
-    from sterna.recipes.actdistill import deep_toy_teacher
-    from sterna.recipes.start import begin
-    from sterna.recipes.world import World
-
-    def make(out: Path) -> None:
-        recipe = deep_toy_teacher()
-        toy_world(reader)
-        sizes = {"hidden_size": 16, "heads": 2, "ffn_size": 16, "language_layers": 2}
-        model = begin(
-            replace(recipe.model, **sizes, cross_layers=2),
-            replace(recipe.start, still=False),
-            0,
-            World(reader.store / "world", recipe.data),
-        )
-        save_pretrained(model.eval(), out / "best")
-
-    _kept(reader, "deep", make, *places)
-
-
 def toy_robot(reader: Reader, data: str, policy: str) -> None:
     """`robot`, which stands in a toy house, and what it sees there in `observation.json`."""
     import numpy as np
@@ -179,6 +156,13 @@ def toy_actor(reader: Reader, place: str) -> None:
     export_actor(routed, Path(place))
     reader.names["camera"] = np.zeros((1, 48, 48, 3), np.uint8)
     reader.names["hand"] = np.zeros(4, np.float32)
+
+
+def toy_demos(reader: Reader, place: str) -> None:
+    """Demonstrations of two tasks in pictures of 48 pixels."""
+    from toy_demos import write_toy_demos
+
+    write_toy_demos(Path(place), episodes=10)
 
 
 def pictures(reader: Reader, place: str, boxes: str) -> None:
@@ -304,7 +288,9 @@ def bench(reader: Reader, place: str) -> None:
 
     times = {"episode_ms": {"median": 46.94, "p95": 52.77}, "step_ms": {"median": 5.96}}
     row = {"model": "minivln", "engine": "onnx", "threads": 1, "peak_MB": 175.8, "file_MB": 84.1}
-    write_json(Path(place), {"machine": {"cpu": "AMD", "cores": 2}, "rows": [row | times]})
+    write_json(
+        Path(place), {"machine": {"cpu": "AMD", "cores": 2, "busy": False}, "rows": [row | times]}
+    )
 
 
 def real_data(reader: Reader, place: str) -> None:
@@ -313,26 +299,10 @@ def real_data(reader: Reader, place: str) -> None:
     Path(place).symlink_to(reader.data)
 
 
-GIVEN: dict[str, Callable[..., None]] = {
-    make.__name__: make
-    for make in (
-        *(
-            toy_world,
-            toy_tasks,
-            toy_reverie,
-            toy_captions,
-            toy_building,
-            gl,
-            habitat_script,
-            simulator,
-            episodes_in_space,
-            toy_run,
-            toy_scores,
-            deep_run,
-            toy_robot,
-            toy_actor,
-        ),
-        *(pictures, folder, eyes, one_place, published, views, hub, bench, real_data),
-    )
-}
-"""Everything that a page may be given."""
+_MAKERS: tuple[Callable[..., None], ...] = (
+    *(toy_world, toy_tasks, toy_reverie, toy_captions, toy_building, toy_demos, toy_run),
+    *(toy_scores, toy_robot, toy_actor, published, views, bench, hub, pictures, eyes, one_place),
+    *(episodes_in_space, simulator, habitat_script, gl, folder, real_data),
+)
+GIVEN = {make.__name__: make for make in _MAKERS}
+"""Everything that a page may be given, by name."""
