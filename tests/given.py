@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,28 @@ def toy_scores(reader: Reader, run: str) -> None:
     toy_world(reader)
     out = Path(run) / "eval"
     _sterna("eval", run, "--data", reader.store / "world", "--episodes", 6, "--out", out)
+
+
+def deep_run(reader: Reader, *places: str) -> None:
+    """A policy with layers to spare, untrained."""
+    from sterna.models.pretrained import save_pretrained
+    from sterna.recipes.actdistill import deep_toy_teacher
+    from sterna.recipes.start import begin
+    from sterna.recipes.world import World
+
+    def make(out: Path) -> None:
+        toy_world(reader)
+        recipe = deep_toy_teacher()
+        sizes = {"hidden_size": 16, "heads": 2, "ffn_size": 16, "language_layers": 2}
+        model = begin(
+            replace(recipe.model, **sizes, cross_layers=2),
+            replace(recipe.start, still=False),
+            0,
+            World(reader.store / "world", recipe.data),
+        )
+        save_pretrained(model.eval(), out / "best")
+
+    _kept(reader, "deep", make, *places)
 
 
 def toy_robot(reader: Reader, data: str, policy: str) -> None:
@@ -301,7 +324,19 @@ def real_data(reader: Reader, place: str) -> None:
 
 _MAKERS: tuple[Callable[..., None], ...] = (
     *(toy_world, toy_tasks, toy_reverie, toy_captions, toy_building, toy_demos, toy_run),
-    *(toy_scores, toy_robot, toy_actor, published, views, bench, hub, pictures, eyes, one_place),
+    *(
+        toy_scores,
+        deep_run,
+        toy_robot,
+        toy_actor,
+        published,
+        views,
+        bench,
+        hub,
+        pictures,
+        eyes,
+        one_place,
+    ),
     *(episodes_in_space, simulator, habitat_script, gl, folder, real_data),
 )
 GIVEN = {make.__name__: make for make in _MAKERS}
