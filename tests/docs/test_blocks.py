@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tyro
 
-from pages import NO_CODE, PAGES, ROOT, SHELL, Block, Reader, blocks, needed, shortened, spans
+from pages import NO_CODE, PAGES, ROOT, SHELL, Block, Reader, blocks, needed, spans
 from sterna import cli
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 TYPED = [block for block in BLOCKS if block.not_run is None and block.language not in NO_CODE]
-RUN = list(dict.fromkeys(block.page for block in TYPED))
+RUN = list(dict.fromkeys(block.page for block in TYPED if not block.real))
+REAL = list(dict.fromkeys(block.page for block in TYPED if block.real))
 RECIPES = {
     "train": "toy-teacher",
     "pretrain": "toy-teacher",
@@ -45,31 +47,50 @@ def test_every_block_is_run_or_says_why_not(block: Block) -> None:
     if block.language == "json":
         json.loads(block.body)
     if block.language in NO_CODE:
-        assert not block.commands and not block.shorter
+        assert not block.commands and not block.shorter and not block.instead
         return
     assert block.language in (*SHELL, "python"), f"{block.where}: language {block.language!r}"
     if block.not_run is not None:
         assert len(block.not_run) > 8, f"{block.where}: not run, and no reason"
         if block.language == "python":
             compile(block.body, block.where, "exec")
-    for mark in block.shorter:
-        assert any(shortened(words, (mark,)) for words in block.commands), f"{block.where}: {mark}"
+    assert list(block.faults()) == [], block.where
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where what pages are given is kept."""
+    return tmp_path_factory.mktemp("given")
+
+
+@pytest.fixture
+def reader(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reader]:
+    """Whoever types what a page says, in an empty folder."""
+    reader = Reader(tmp_path, store, monkeypatch)
+    yield reader
+    reader.close()
+
+
+# Of huggingface_hub's own upload of weights, whatever it is given.
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 @pytest.mark.parametrize("page", RUN, ids=name_of)
-def test_a_page_does_what_it_says(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_does_what_it_says(page: Path, reader: Reader) -> None:
     """All blocks of a page but the marked ones, in order, in one empty folder."""
     for module in needed(page):
         pytest.importorskip(module, reason=f"{page.name} needs {module}: see its first lines")
-    reader = Reader(tmp_path, monkeypatch)
-    try:
-        for block in TYPED:
-            if block.page == page:
-                reader.type(block)
-    finally:
-        reader.close()
+    for block in TYPED:
+        if block.page == page and not block.real:
+            reader.type(block)
+
+
+@pytest.mark.parametrize("page", REAL, ids=name_of)
+def test_a_page_does_what_it_says_with_real_data(
+    page: Path, data_dir: Path, reader: Reader
+) -> None:
+    """Its blocks that need data, in a folder of their own."""
+    for block in TYPED:
+        if block.page == page and block.real:
+            reader.type(block)
 
 
 class _Parsed(Exception):  # noqa: N818  (it is no error)
