@@ -9,8 +9,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from cli_tools import TINY_RUN
 from sterna.cli import main
@@ -40,6 +43,17 @@ def toy_world(reader: Reader, *places: str) -> None:
     from sterna.recipes.toyworld import write_toy_world
 
     _kept(reader, "world", lambda out: write_toy_world(out, seed=0), *places)
+
+
+def toy_tasks(reader: Reader, place: str) -> None:
+    """Toy houses with RxR, SOON and NDH beside R2R."""
+    from toy_tasks import write_toy_tasks
+
+    def make(out: Path) -> None:
+        toy_world(reader)
+        write_toy_tasks(reader.store / "world", out, paths=6)
+
+    _kept(reader, "tasks", make, place)
 
 
 def toy_reverie(reader: Reader, place: str) -> None:
@@ -87,6 +101,28 @@ def toy_scores(reader: Reader, run: str) -> None:
     _sterna("eval", run, "--data", reader.store / "world", "--episodes", 6, "--out", out)
 
 
+def deep_run(reader: Reader, *places: str) -> None:
+    """A policy with layers to spare, untrained."""
+    from sterna.models.pretrained import save_pretrained
+    from sterna.recipes.actdistill import deep_toy_teacher
+    from sterna.recipes.start import begin
+    from sterna.recipes.world import World
+
+    def make(out: Path) -> None:
+        toy_world(reader)
+        recipe = deep_toy_teacher()
+        sizes = {"hidden_size": 16, "heads": 2, "ffn_size": 16, "language_layers": 2}
+        model = begin(
+            replace(recipe.model, **sizes, cross_layers=2),
+            replace(recipe.start, still=False),
+            0,
+            World(reader.store / "world", recipe.data),
+        )
+        save_pretrained(model.eval(), out / "best")
+
+    _kept(reader, "deep", make, *places)
+
+
 def toy_robot(reader: Reader, data: str, policy: str) -> None:
     """`robot`, which stands in a toy house, and what it sees there in `observation.json`."""
     import numpy as np
@@ -121,6 +157,28 @@ def toy_robot(reader: Reader, data: str, policy: str) -> None:
     Path("observation.json").write_text(
         json.dumps(write_observation(seen), default=np.ndarray.tolist)
     )
+
+
+def toy_actor(reader: Reader, place: str) -> None:
+    """A routed policy of actions, exported; a picture and a pose of a hand."""
+    import numpy as np
+    import torch
+
+    from sterna.actdistill.adapters.vla import VlaStack
+    from sterna.actdistill.router import Router, RouterConfig
+    from sterna.edge.routed_files import Routed
+    from sterna.edge.routed_folder import export_actor
+    from sterna.models.vla import Vla, VlaConfig
+
+    sizes = {"image_size": 48, "depth": 3, "width": 32, "heads": 2, "ffn": 48, "chunk": 3}
+    torch.manual_seed(0)
+    stack = VlaStack(Vla(VlaConfig(words=("open", "the", "drawer"), **sizes)).eval())
+    router = Router(stack, RouterConfig(width=16, keep=0.5))
+    routed = Routed(stack=stack, router=router, thresholds={1.0: -1e9, 0.5: 0.0}, rho=0.5)
+    shutil.rmtree(place, ignore_errors=True)
+    export_actor(routed, Path(place))
+    reader.names["camera"] = np.zeros((1, 48, 48, 3), np.uint8)
+    reader.names["hand"] = np.zeros(4, np.float32)
 
 
 def toy_demos(reader: Reader, place: str) -> None:
@@ -200,6 +258,17 @@ def habitat_script(reader: Reader, place: str) -> None:
     _sterna("habitat", "serve", "--write-script", place)
 
 
+def gl(reader: Reader) -> None:
+    """A library that draws for MuJoCo, or no test."""
+    from sterna.envs.metaworld import choose_gl
+    from sterna.errors import InputError
+
+    try:
+        choose_gl()
+    except InputError as error:
+        pytest.skip(f"pictures are not drawn: {error}")
+
+
 def published(reader: Reader, kind: str, place: str) -> None:
     """A checkpoint as its authors publish it, of width 24."""
     import torch
@@ -254,26 +323,21 @@ def real_data(reader: Reader, place: str) -> None:
 
 
 _MAKERS: tuple[Callable[..., None], ...] = (
-    toy_world,
-    toy_reverie,
-    toy_captions,
-    toy_building,
-    toy_demos,
-    toy_run,
-    toy_scores,
-    toy_robot,
-    published,
-    views,
-    bench,
-    hub,
-    pictures,
-    eyes,
-    one_place,
-    episodes_in_space,
-    simulator,
-    habitat_script,
-    folder,
-    real_data,
+    *(toy_world, toy_tasks, toy_reverie, toy_captions, toy_building, toy_demos, toy_run),
+    *(
+        toy_scores,
+        deep_run,
+        toy_robot,
+        toy_actor,
+        published,
+        views,
+        bench,
+        hub,
+        pictures,
+        eyes,
+        one_place,
+    ),
+    *(episodes_in_space, simulator, habitat_script, gl, folder, real_data),
 )
 GIVEN = {make.__name__: make for make in _MAKERS}
 """Everything that a page may be given, by name."""
