@@ -123,6 +123,24 @@ def deep_run(reader: Reader, *places: str) -> None:
     _kept(reader, "deep", make, *places)
 
 
+def routed_run(reader: Reader, place: str) -> None:
+    """A calibrated student of ActDistill, and the policy that taught it beside it."""
+    small = ("--iterations", 3, "--episodes", 6, "--held-out", 3, "--graph.width", 8)
+    small += ("--graph.size", 6, "--router.width", 8, "--loop.batch-size", 4)
+    small += ("--probe.batch-size", 4, "--data", reader.store / "world")
+
+    def make(out: Path) -> None:
+        deep_run(reader, reader.store / "deep-teacher")
+        words = ("toy-duet", "--teacher", reader.store / "deep-teacher", *small)
+        _sterna("actdistill", "probe", *words, "--out", reader.store / "probe")
+        probed = ("--probed", reader.store / "probe")
+        _sterna("actdistill", "distill", *words, *probed, "--out", out)
+        _sterna("actdistill", "calibrate", out)
+
+    _kept(reader, "routed", make, place)
+    deep_run(reader, str(Path(place).parent / "teacher"))
+
+
 def toy_robot(reader: Reader, data: str, policy: str) -> None:
     """`robot`, which stands in a toy house, and what it sees there in `observation.json`."""
     import numpy as np
@@ -327,6 +345,7 @@ _MAKERS: tuple[Callable[..., None], ...] = (
     *(
         toy_scores,
         deep_run,
+        routed_run,
         toy_robot,
         toy_actor,
         published,
