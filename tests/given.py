@@ -206,6 +206,37 @@ def toy_demos(reader: Reader, place: str) -> None:
     write_toy_demos(Path(place), episodes=10)
 
 
+def routed_vla(reader: Reader, teacher: str, demos: str, place: str) -> None:
+    """A calibrated student of a small policy of actions."""
+    small = ("--graph.width", 8, "--graph.size", 8, "--graph.heads", 2, "--graph.neighbours", 3)
+    small += ("--probe.batch-size", 4, "--loop.batch-size", 4, "--iterations", 2, "--judged", 4)
+    words = ("vla-s", "--teacher", teacher, "--demos", demos, *small)
+    probe = str(reader.store / "probe-vla")
+    _sterna("actdistill", "probe", *words, "--out", probe)
+    _sterna("actdistill", "distill", *words, "--probed", probe, "--out", place)
+    _sterna("actdistill", "calibrate", place, "--rhos", 0.5)
+
+
+def house_walks(reader: Reader, *places: str) -> None:
+    """A moment of seeing (`sight`), walks of the expert at each place, two episodes."""
+    how = ("--task", "easy", "--walks", 2, "--protocol", "HOUSES")
+
+    def make(out: Path) -> None:
+        few = ("--sight.seeds", 0, 1, "--sight.held-out", 500000, 500001, "--sight.views", 8)
+        _sterna("ego", "sight", *few, "--out", out / "sight")
+        walks = ("--noise", 0.15, "--workers", 1, "--out", out / "walks")
+        _sterna("ego", "make", "--seeds", "1000:1001", *how, *walks)
+        episodes = out / "easy.json.gz"
+        _sterna("ego", "episodes", "--seeds", "1000:1001", *how, "--out", episodes)
+
+    _kept(reader, "house-walks", make)
+    kept = reader.store / "house-walks"
+    shutil.copytree(kept / "sight", "sight")
+    shutil.copy(kept / "easy.json.gz", "easy.json.gz")
+    for place in places:
+        shutil.copytree(kept / "walks", place)
+
+
 def pictures(reader: Reader, place: str, boxes: str) -> None:
     """Views of three viewpoints in two scans, and REVERIE's archive of boxes in them."""
     from toy_eyes import write_pictures
@@ -346,6 +377,8 @@ _MAKERS: tuple[Callable[..., None], ...] = (
         toy_scores,
         deep_run,
         routed_run,
+        routed_vla,
+        house_walks,
         toy_robot,
         toy_actor,
         published,
