@@ -332,6 +332,31 @@ def published(reader: Reader, kind: str, place: str) -> None:
     torch.save(checkpoint(shapes, kind.rsplit(":", 1)[1]), place)
 
 
+def hamt(reader: Reader, size: str, place: str) -> None:
+    """Random weights of a HAMT in the sizes of one of our models, under HAMT's names."""
+    from dataclasses import replace
+
+    import torch
+
+    from sterna.models.duet import DUET
+    from sterna.models.presets import preset
+
+    moved = {
+        "lang_encoder.layer.": "bert.encoder.layer.",
+        "local_encoder.encoder.x_layers.": "bert.encoder.x_layers.",
+        "embeddings.": "bert.embeddings.",
+        "img_embeddings.img_l": "bert.img_embeddings.img_l",
+    }
+    state = DUET(replace(preset(size), lang2visn=True)).state_dict()
+    taken = {
+        theirs + name.removeprefix(ours): weight.clone()
+        for name, weight in state.items()
+        for ours, theirs in moved.items()
+        if name.startswith(ours)
+    }
+    torch.save(taken | {"bert.hist_embeddings.cls_token": torch.zeros(1, 1, 2)}, place)
+
+
 def views(reader: Reader, data: str, size: str, name: str) -> None:
     """Random features of every viewpoint of a data folder."""
     import numpy as np
@@ -382,6 +407,7 @@ _MAKERS: tuple[Callable[..., None], ...] = (
         toy_robot,
         toy_actor,
         published,
+        hamt,
         views,
         bench,
         hub,
