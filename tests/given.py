@@ -332,6 +332,13 @@ def published(reader: Reader, kind: str, place: str) -> None:
     torch.save(checkpoint(shapes, kind.rsplit(":", 1)[1]), place)
 
 
+def published_vlm(reader: Reader, place: str) -> None:
+    """A tiny vision-language model as its authors publish theirs."""
+    from toy_navigator import write_published
+
+    write_published("qwen2_5_vl", Path(place))
+
+
 def hamt(reader: Reader, size: str, place: str) -> None:
     """Random weights of a HAMT in the sizes of one of our models, under HAMT's names."""
     from dataclasses import replace
@@ -407,6 +414,7 @@ _MAKERS: tuple[Callable[..., None], ...] = (
         toy_robot,
         toy_actor,
         published,
+        published_vlm,
         hamt,
         views,
         bench,
