@@ -62,6 +62,14 @@ def test_from_teacher(capsys: Capture, toy_house: Path, toy_run: Path, tmp_path:
             torch.testing.assert_close(value, theirs[name], atol=1e-6, rtol=0)
 
 
+def test_texts_that_nobody_reads(
+    capsys: Capture, toy_house: Path, toy_run: Path, tmp_path: Path
+) -> None:
+    words = ("--teacher", toy_run, "--read", "r2r")
+    said = train_tiny(capsys, toy_house, tmp_path / "run", *words, name="distil")
+    said.refused("give --distill.reading")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
