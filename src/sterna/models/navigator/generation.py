@@ -104,14 +104,7 @@ class _Reading:
     ) -> None:
         self.navigator, self.sampling, self.generator = navigator, sampling, generator
         encoded, group = batch.encoded, sampling.group
-        out = navigator.model(
-            input_ids=encoded.ids,
-            attention_mask=encoded.mask,
-            position_ids=encoded.positions,
-            logits_to_keep=1,
-            use_cache=True,
-            **navigator.seen(batch),
-        )
+        out = navigator.read_questions(batch)
         self.cache = out.past_key_values
         if group > 1:
             self.cache.batch_repeat_interleave(group)

@@ -195,6 +195,18 @@ class VlmNavigator(nn.Module):
         # The property that says so has another name in every other version of transformers.
         return not any(getattr(m, "gradient_checkpointing", False) for m in self.core.modules())
 
+    def read_questions(self, batch: Batch) -> Any:
+        """Return the model's output: the logits [B, 1, V] of what comes next, keys and values."""
+        encoded = batch.encoded
+        return self.model(
+            input_ids=encoded.ids,
+            attention_mask=encoded.mask,
+            position_ids=encoded.positions,
+            logits_to_keep=1,
+            use_cache=True,
+            **self.seen(batch),
+        )
+
     def answer_logits(
         self, batch: Batch, question: Tensor, answers: Sequence[Sequence[int]]
     ) -> tuple[Tensor, Tensor]:
@@ -206,14 +218,7 @@ class VlmNavigator(nn.Module):
         encoded = batch.encoded
         if encoded.labels is not None:
             raise InputError("navigator: the batch holds answers already; give questions alone")
-        out = self.model(
-            input_ids=encoded.ids,
-            attention_mask=encoded.mask,
-            position_ids=encoded.positions,
-            logits_to_keep=1,
-            use_cache=True,
-            **self.seen(batch),
-        )
+        out = self.read_questions(batch)
         first, cache = out.logits[question, -1:].float(), out.past_key_values
         cache.batch_select_indices(question)
         ids, mask = aligned(answers, self.processor.pad, self.device)
