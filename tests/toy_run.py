@@ -22,7 +22,7 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
     another width.
 
     `replay` learns again from remembered walks; `ahead` batches are walked at once; `average` is
-    the decay of a mean of the weights.
+    the decay of a mean of the weights; `texts` are there to be read or followed.
     """
     panoramas = toy_panoramas(world)
     imitation = ImitationConfig(explore_with_dropout=True, expert="ndtw")
@@ -30,7 +30,10 @@ def toy_trainer(world: Path, folder: Path, iterations: int = 20, **more: Any) ->
     if distil := more.pop("distil", False):
         teacher = tiny_model(1, replace(TINY, hidden_size=32))
         distill = DistillConfig() if distil is True else distil
-        task: ImitationTask = DistillTask(student, teacher, panoramas, imitation, distill)
+        texts = read_r2r(world, "val_seen") if more.pop("texts", False) else ()
+        task: ImitationTask = DistillTask(
+            student, teacher, panoramas, imitation, distill, texts=texts
+        )
     else:
         task = ImitationTask(student, panoramas, imitation)
     loop = LoopConfig(

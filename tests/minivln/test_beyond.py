@@ -158,3 +158,54 @@ def test_reading_wants_texts(panoramas: Panoramas) -> None:
             ImitationConfig(),
             DistillConfig(reading=2),
         )
+
+
+def test_walks_that_the_teacher_alone_labels(panoramas: Panoramas, episodes: list[Episode]) -> None:
+    """Followed walks go to their ends; the loss is the teacher's terms, and no label counts."""
+    texts = tuple(replace(e, instr_id=f"other:{e.instr_id}") for e in episodes[300:340])
+    away = tuple(replace(e, scan="elsewhere") for e in texts[:3])
+    task = make_task(panoramas, (*away, *texts), follow=5)
+    batch = task.followed(3, 5)
+    assert batch is not None and batch.unlabelled and len(batch.episodes) == 5
+    assert all(e.scan != "elsewhere" for e in batch.episodes)
+    again, other = task.followed(3, 5), task.followed(3, 6)
+    assert again is not None and other is not None
+    assert again.episodes == batch.episodes != other.episodes
+    ends = {a: n for a, n in zip(batch.rows.agent, batch.rows.node, strict=True)}
+    goals = [panoramas.atlas.node(e.scan, e.goal) for e in batch.episodes]
+    assert [ends[a] for a in range(5)] == goals
+    found = task(batch)
+    terms = task(replace(batch, unlabelled=False)).metrics
+    by_hand = 0.1 * (terms["text"] + terms["panorama"] + terms["fuse"])
+    assert found.metrics.keys() == {"followed"}
+    assert float(found.loss.detach()) == pytest.approx(by_hand, rel=1e-5)
+    wrong = replace(batch, labels=np.zeros_like(batch.labels))
+    assert float(task(wrong).loss.detach()) == float(found.loss.detach())
+    task.zero_grad()
+    found.loss.backward()
+    moved = {n.split(".")[1] for n, p in task.named_parameters() if p.grad is not None}
+    assert {"lang_encoder", "img_embeddings", "global_encoder", "local_encoder"} <= moved
+
+
+def test_followed_walks_are_a_piece_of_their_own(toy_house: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"distil": DistillConfig(follow=3), "texts": True}
+    trainer = toy_trainer(toy_house, tmp_path, 4, **how)
+    own, beside = trainer._pieces(2)
+    assert isinstance(own, Recorded) and isinstance(beside, Recorded)
+    assert beside.unlabelled and not own.unlabelled
+    output, _ = trainer.step(2)
+    assert output.metrics["rows"] == len(own.rows) and "followed" in output.metrics
+
+
+@pytest.mark.parametrize("bad", [{"follow": -1}, {"follow": 4, "weight": 0.0}])
+def test_walks_to_follow_need_a_teacher(bad: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="follow must be 0 or more"):
+        DistillConfig(**bad)
+
+
+def test_walks_to_follow_need_instructions_here(
+    panoramas: Panoramas, episodes: list[Episode]
+) -> None:
+    away = tuple(replace(e, scan="elsewhere") for e in episodes[:3])
+    with pytest.raises(InputError, match="found 3, 0 of them in scans of this task"):
+        make_task(panoramas, away, follow=2)

@@ -25,7 +25,7 @@ from sterna.minivln.remembered import Remembered
 from sterna.models.agent import PanoramaEncoder, object_mask, token_batch
 from sterna.models.duet import DUET
 from sterna.models.text import TextMemory
-from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded
+from sterna.train.imitation import ImitationConfig, ImitationTask, Recorded, joined, record
 from sterna.train.packed import Bucket, PackedOutput, navigate_packed
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Floats, Ints
@@ -33,8 +33,8 @@ from sterna.world.geometry import Floats, Ints
 IMPOSSIBLE = float("-inf")
 _CORRECTIONS = 11
 """Keeps the draws of corrections apart from those of actions."""
-_TEXTS = 12
-"""Keeps the draws of texts apart from all others."""
+_TEXTS, _FOLLOWED = 12, 13
+"""Keep the draws of texts, and of texts that are followed, apart from all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,10 @@ class DistillConfig:
     """Not in the paper: instructions an iteration, over all processes, whose words are fitted to
     the teacher's without a walk (`texts` of the task; eq. (6) on other words than those of the
     episodes)."""
+    follow: int = 0
+    """Not in the paper: instructions an iteration, over all processes, that are followed by the
+    shortest way to the end of their path (`texts` of the task, in the task's own scans). The
+    teacher alone says what is right there, by every term that is on."""
     cache: bool = True
     """Keep the teacher's outputs for instructions and viewpoints on disk (--data.cache), so that
     later runs with this teacher start at once; the numbers are the same without."""
@@ -89,6 +93,11 @@ class DistillConfig:
             raise InputError(
                 "distil: reading must be 0 or more, and needs the text term and a weight, found "
                 f"{self.reading}, text {self.text}, weight {self.weight:g}"
+            )
+        if self.follow < 0 or (self.follow and not self.weight):
+            raise InputError(
+                "distil: follow must be 0 or more, and needs a weight, found "
+                f"{self.follow}, weight {self.weight:g}"
             )
         if self.teacher_precision not in ("run", "fp32", "bf16"):
             raise InputError(
@@ -170,15 +179,20 @@ class DistillTask(ImitationTask):
         """`teacher_panoramas` gives the teacher other features of the same scans (same layout).
 
         `remembered` keeps the teacher's outputs; by default in memory. `texts` are instructions
-        that `distill.reading` draws from; of each, its tokens and a name of its own count.
+        that `distill.reading` draws from (of each, its tokens and a name of its own count), and
+        those in the scans of `panoramas` `distill.follow`.
         """
         super().__init__(student, panoramas, config)
-        if distill.reading and not texts:
+        here = panoramas.atlas.scan_number
+        self._near = [text for text in texts if text.scan in here] if distill.follow else []
+        if (distill.reading and not texts) or (distill.follow and not self._near):
             raise InputError(
-                f"distil: reading {distill.reading} an iteration needs instructions; name a task "
-                "that has some, for example --read r2r"
+                f"distil: reading {distill.reading} and following {distill.follow} an iteration "
+                f"needs instructions, found {len(texts)}, {len(self._near)} of them in scans of "
+                "this task; name a task that has some, for example --read r2r"
             )
         self.distill, self.texts = distill, texts
+        self._to_ends = replace(config, demonstrate="expert")
         # In a list, so that the teacher is neither trained, nor saved, nor put in train mode.
         self._teacher = [teacher.eval().requires_grad_(False)]
         seen = teacher_panoramas or panoramas
@@ -259,9 +273,16 @@ class DistillTask(ImitationTask):
         """Return this process's share of the instructions that an iteration reads."""
         if not self.distill.reading:
             return ()
-        rng = np.random.default_rng([seed, _TEXTS, iteration])
-        drawn = rng.integers(len(self.texts), size=self.distill.reading)
-        return tuple(self.texts[i] for i in drawn[processes.number() :: processes.count()])
+        return _drawn(self.texts, self.distill.reading, [seed, _TEXTS, iteration])
+
+    def followed(self, seed: int, iteration: int) -> Recorded | None:
+        """Return this process's share of the walks that an iteration learns from the teacher."""
+        if not self.distill.follow:
+            return None
+        episodes = _drawn(self._near, self.distill.follow, [seed, _FOLLOWED, iteration])
+        rows, labels, _ = record(self.panoramas, episodes, None, config=self._to_ends)
+        batch = joined(episodes, [(rows, labels, 1.0, len(episodes))])
+        return replace(batch, unlabelled=True)
 
     def reading(self, episodes: Sequence[Episode], *, normalise: bool) -> Tensor:
         """Return the squared error of the words of instructions, mean over words."""
@@ -293,6 +314,10 @@ class DistillTask(ImitationTask):
     def forward(self, batch: Recorded) -> TaskOutput:
         """Return action loss + weight * (L_txt + L_pano + L_fuse), eq. (9)."""
         output, text, _ = self.run(batch)
+        if batch.unlabelled:
+            terms = self._terms(batch, output, text)
+            taught = self.distill.weight * torch.stack(list(terms.values())).sum()
+            return TaskOutput(taught, {"followed": float(taught.detach())})
         own = self.imitate(output, batch)
         if not self.distill.weight:
             return own
@@ -341,6 +366,12 @@ class DistillTask(ImitationTask):
         if self.distill.objects:
             terms["objects"] = object_cross_entropy(output, batch.taught_objects, each_row)
         return terms
+
+
+def _drawn(texts: Sequence[Episode], count: int, seed: list[int]) -> tuple[Episode, ...]:
+    """Return this process's share of `count` texts, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(texts), size=count)
+    return tuple(texts[i] for i in drawn[processes.number() :: processes.count()])
 
 
 def object_cross_entropy(output: PackedOutput, taught: Tensor | None, weight: Tensor) -> Tensor:

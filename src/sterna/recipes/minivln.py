@@ -228,6 +228,13 @@ def _reading(tasks: tuple[Task, ...]) -> _Student:
     return _changed("reading", f"reads {' and '.join(tasks)} too", change)
 
 
+def _following(tasks: tuple[Task, ...]) -> _Student:
+    def change(run: DistillRun) -> DistillRun:
+        return replace(run, read=tasks, distill=replace(run.distill, reading=64, follow=8))
+
+    return _changed("following", f"reads and follows {' and '.join(tasks)} too", change)
+
+
 class _Minivln:
     """Builds the trainings of MiniVLN studies; the same row always has the same folders."""
 
@@ -434,7 +441,7 @@ def kdweight(name: str, options: Options) -> Study:
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
     tasks = SCALES[options.scale].read if options.scale in SCALES else ()
-    rows = [*_BEYOND, *([_reading(tasks)] if tasks else [])]
+    rows = [*_BEYOND, *([_reading(tasks), _following(tasks)] if tasks else [])]
     return _table(rows, name, options)
 
 

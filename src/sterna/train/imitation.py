@@ -110,7 +110,8 @@ class Recorded:
     its episodes: the weights of means over decisions and over episodes. `taught` [R, 1+M] are a
     teacher's fused logits, where there is one that has seen the rows (on the CPU, float32, -inf
     where closed or padded), `taught_objects` [R, 1+T] its object logits (-inf elsewhere). `read`
-    are instructions that are read beside them, without a walk.
+    are instructions that are read beside them, without a walk. Where the rows are `unlabelled`, a
+    teacher alone says what is right.
     """
 
     episodes: tuple[Episode, ...]
@@ -122,6 +123,7 @@ class Recorded:
     taught: Tensor | None = None
     taught_objects: Tensor | None = None
     read: tuple[Episode, ...] = ()
+    unlabelled: bool = False
 
 
 def record(
@@ -200,6 +202,10 @@ class ImitationTask(nn.Module):
     def drawn_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
         """Return instructions that an iteration reads beside its walks: none."""
         return ()
+
+    def followed(self, seed: int, iteration: int) -> Recorded | None:
+        """Return the walks without labels that an iteration learns from beside its own: none."""
+        return None
 
     def collect(
         self, demonstrations: Sequence[Episode], explorations: Sequence[Episode], draws: Floats

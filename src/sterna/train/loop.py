@@ -450,7 +450,9 @@ class Trainer(Runner):
         self.task.done = iteration / max(1, self.loop.iterations - 1)
         first, *others = split(self._batch(iteration), self.loop.pieces)
         texts = self.task.drawn_texts(self.loop.seed, iteration)
-        return [replace(first, read=texts), *others]
+        pieces = [replace(first, read=texts), *others]
+        beside = self.task.followed(self.loop.seed, iteration)
+        return pieces if beside is None else [*pieces, evened(beside, len(beside.episodes))]
 
     def _batch(self, iteration: int) -> Recorded:
         """Walk new episodes, or recall a walk, as the iteration says."""

@@ -50,9 +50,11 @@ def summed(outputs: Sequence[TaskOutput]) -> TaskOutput:
     """Put the outputs of pieces together: losses add up, agreement is a mean over rows."""
     if len(outputs) == 1:
         return TaskOutput(outputs[0].loss.detach(), outputs[0].metrics)
-    # What is read beside the walks is in the first piece alone.
-    total = {name: sum(o.metrics.get(name, 0.0) for o in outputs) for name in outputs[0].metrics}
-    total["agree"] = sum(o.metrics["agree"] * o.metrics["rows"] for o in outputs) / total["rows"]
+    # What is read beside the walks is in the first piece alone, walks without labels are the last.
+    names = dict.fromkeys(name for output in outputs for name in output.metrics)
+    total = {name: sum(o.metrics.get(name, 0.0) for o in outputs) for name in names}
+    agreed = [(o.metrics["agree"], o.metrics["rows"]) for o in outputs if "agree" in o.metrics]
+    total["agree"] = sum(share * rows for share, rows in agreed) / total["rows"]
     loss = outputs[0].loss.detach()
     for output in outputs[1:]:
         loss = loss + output.loss.detach()
