@@ -86,12 +86,14 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize("replay", [0, 2])
 def test_resume_is_exact(toy_house: Path, tmp_path: Path, replay: int) -> None:
-    """Temperatures and corrections follow the iteration, not the process."""
+    """Temperatures, corrections and what is followed go by the iteration, not the process."""
     how: dict[str, Any] = {"replay": replay}
-    how["distil"] = DistillConfig(temperature=4.0, final_temperature=1.0, corrections=0.5)
-    whole = toy_trainer(toy_house, tmp_path / "a", 10, **how)
+    how["distil"] = DistillConfig(
+        temperature=4.0, final_temperature=1.0, corrections=0.5, reading=2, follow=2
+    )
+    whole = toy_trainer(toy_house, tmp_path / "a", 10, texts=True, **how)
     whole.run()
-    broken = toy_trainer(toy_house, tmp_path / "b", 10, **how)
+    broken = toy_trainer(toy_house, tmp_path / "b", 10, texts=True, **how)
     iterate = broken.step
 
     def failing(iteration: int) -> Any:
@@ -102,7 +104,7 @@ def test_resume_is_exact(toy_house: Path, tmp_path: Path, replay: int) -> None:
     broken.step = failing  # type: ignore[method-assign]
     with pytest.raises(StoppedError):
         broken.run()
-    resumed = toy_trainer(toy_house, tmp_path / "b", 10, **how)
+    resumed = toy_trainer(toy_house, tmp_path / "b", 10, texts=True, **how)
     assert resumed.progress.iteration == 5
     resumed.run()
     ends = resumed.task.state_dict()
