@@ -57,6 +57,7 @@ IMITATE = (
 TAUGHT = (
     *("--distill.normalise", "--distill.lessons", "2", "--distill.lesson-size", "4"),
     *("--distill.fit-maps", "--distill.temperature", "2"),
+    *("--read", "r2r", "--distill.reading", "4", "--distill.follow", "2"),
 )
 
 
@@ -153,8 +154,10 @@ def test_an_error_of_one_process_is_told_once(toy_house: Path, tmp_path: Path) -
 
 def test_bad_input_is_told_once(toy_house: Path, toy_run: Path, tmp_path: Path) -> None:
     base = ("train", "toy-teacher", "--data", toy_house, *TINY_RUN, "--out", tmp_path / "run")
+    taught = ("distil", "toy-student", "--teacher", toy_run, *base[2:], "--distill.follow", 3)
     refused = {
         "batch size 5 does not divide among 2 processes; give": (*base, "--loop.batch-size", 5),
+        "distil: 3 instructions an iteration do not divide among 2": (*taught, "--read", "r2r"),
         "score runs in one process; start it without": ("score", tmp_path / "file.json"),
         "engine onnx shares episodes among --workers": ("eval", toy_run, "--engine", "onnx"),
     }

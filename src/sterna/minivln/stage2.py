@@ -285,11 +285,12 @@ class DistillTask(ImitationTask):
         return replace(batch, unlabelled=True)
 
     def reading(self, episodes: Sequence[Episode], *, normalise: bool) -> Tensor:
-        """Return the squared error of the words of instructions, mean over words."""
+        """Return the squared error of the words of instructions, mean over all processes' words."""
         device = next(self.policy.parameters()).device
         ids, mask = (t.to(device) for t in token_batch(episodes))
         mine = self.policy.encode_text(ids, mask).embeds[mask]
-        weight = mine.new_full((len(mine),), 1.0 / len(mine), dtype=torch.float32)
+        usual = processes.mean(float(len(mine)))
+        weight = mine.new_full((len(mine),), 1.0 / usual, dtype=torch.float32)
         theirs = self.read(episodes)[mask]
         return squared_error(self.text_map(mine), theirs, weight, normalise=normalise)
 
@@ -370,6 +371,11 @@ class DistillTask(ImitationTask):
 
 def _drawn(texts: Sequence[Episode], count: int, seed: list[int]) -> tuple[Episode, ...]:
     """Return this process's share of `count` texts, drawn with replacement."""
+    if count % processes.count():
+        raise InputError(
+            f"distil: {count} instructions an iteration do not divide among {processes.count()} "
+            "processes; make --distill.reading and --distill.follow multiples of that"
+        )
     drawn = np.random.default_rng(seed).integers(len(texts), size=count)
     return tuple(texts[i] for i in drawn[processes.number() :: processes.count()])
 
