@@ -179,8 +179,8 @@ class DistillTask(ImitationTask):
         """`teacher_panoramas` gives the teacher other features of the same scans (same layout).
 
         `remembered` keeps the teacher's outputs; by default in memory. `texts` are instructions
-        that `distill.reading` draws from (of each, its tokens and a name of its own count), and
-        those in the scans of `panoramas` `distill.follow`.
+        that `distill.reading` draws from (of each, its tokens and a name of its own count);
+        `distill.follow` draws from those in scans of `panoramas`.
         """
         super().__init__(student, panoramas, config)
         here = panoramas.atlas.scan_number
