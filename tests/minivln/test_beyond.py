@@ -89,7 +89,13 @@ def test_resume_is_exact(toy_house: Path, tmp_path: Path, replay: int) -> None:
     """Temperatures, corrections and what is followed go by the iteration, not the process."""
     how: dict[str, Any] = {"replay": replay}
     how["distil"] = DistillConfig(
-        temperature=4.0, final_temperature=1.0, corrections=0.5, reading=2, follow=2
+        temperature=4.0,
+        final_temperature=1.0,
+        corrections=0.5,
+        reading=2,
+        swapped=2,
+        words=(9, TINY.vocab_size),
+        follow=2,
     )
     whole = toy_trainer(toy_house, tmp_path / "a", 10, texts=True, **how)
     whole.run()
@@ -211,3 +217,49 @@ def test_walks_to_follow_need_instructions_here(
     away = tuple(replace(e, scan="elsewhere") for e in episodes[:3])
     with pytest.raises(InputError, match="found 3, 0 of them in scans of this task"):
         make_task(panoramas, away, follow=2)
+
+
+def test_words_that_nobody_said(panoramas: Panoramas, episodes: list[Episode]) -> None:
+    """A share of the words is swapped, never the ends; the term is eq. (6) on what results."""
+    texts = tuple(replace(e, instr_id=f"other:{e.instr_id}") for e in episodes[300:340])
+    words = (40, TINY.vocab_size)
+    task = make_task(panoramas, texts, swapped=20, swap=0.3, words=words)
+    drawn = task.swapped_texts(3, 5)
+    assert drawn == task.swapped_texts(3, 5) and drawn != task.swapped_texts(3, 6)
+    named = {e.instr_id: e for e in texts}
+    old = [np.array(named[e.instr_id].token_ids) for e in drawn]
+    new = [np.array(e.token_ids) for e in drawn]
+    changed = [a != b for a, b in zip(old, new, strict=True)]
+    assert not any(c[0] or c[-1] for c in changed)
+    told = np.concatenate([b[c] for b, c in zip(new, changed, strict=True)])
+    assert words[0] <= told.min() and told.max() < words[1] and len(set(told.tolist())) > 10
+    inner = np.concatenate([c[1:-1] for c in changed])
+    assert inner.mean() == pytest.approx(0.3, abs=0.1)
+    batch = collect(task, episodes)
+    plain, beside = task(batch), task(replace(batch, swapped=drawn))
+    again = task.reading(drawn, normalise=False, kept=False)
+    assert beside.metrics["swapped"] == pytest.approx(float(again.detach()), rel=1e-5)
+    # Twins by hand: the teacher reads the changed words, not what it keeps of the instruction.
+    kept = task.reading(drawn, normalise=False)
+    assert float(kept.detach()) != pytest.approx(float(again.detach()), rel=1e-3)
+    gain = float(beside.loss.detach() - plain.loss.detach())
+    assert gain == pytest.approx(0.1 * beside.metrics["swapped"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"swapped": -1}, "swapped must be 0 or more"),
+        ({"swapped": 2, "text": False}, "needs the text term"),
+        ({"swap": 0.0}, "swap is a share above 0"),
+        ({"words": (9, 9)}, "found 0.4 and 9 9"),
+    ],
+)
+def test_swaps_that_cannot_be(bad: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        DistillConfig(**bad)
+
+
+def test_swaps_keep_to_the_vocabulary(panoramas: Panoramas, episodes: list[Episode]) -> None:
+    with pytest.raises(InputError, match="the models know 64 word pieces"):
+        make_task(panoramas, tuple(episodes[:3]), swapped=2)

@@ -33,8 +33,8 @@ from sterna.world.geometry import Floats, Ints
 IMPOSSIBLE = float("-inf")
 _CORRECTIONS = 11
 """Keeps the draws of corrections apart from those of actions."""
-_TEXTS, _FOLLOWED = 12, 13
-"""Keep the draws of texts, and of texts that are followed, apart from all others."""
+_TEXTS, _FOLLOWED, _SWAPPED = 12, 13, 14
+"""Keep the draws of texts that are read, followed, or changed, apart from all others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,14 @@ class DistillConfig:
     """Not in the paper: instructions an iteration, over all processes, whose words are fitted to
     the teacher's without a walk (`texts` of the task; eq. (6) on other words than those of the
     episodes)."""
+    swapped: int = 0
+    """Not in the paper: further instructions an iteration (`texts` of the task) of which some words
+    are swapped for any of the vocabulary before both models read them, so that the student comes
+    to know words that no instruction holds."""
+    swap: float = 0.4
+    """Share of their words that are swapped."""
+    words: tuple[int, int] = (1996, 29611)
+    """First word piece that takes a place there, and one beyond the last (BERT uncased: words)."""
     follow: int = 0
     """Not in the paper: instructions an iteration, over all processes, that are followed by the
     shortest way to the end of their path (`texts` of the task, in the task's own scans). The
@@ -89,16 +97,7 @@ class DistillConfig:
                 "distil: lessons must be 0 or more and lesson_size at least 1, found "
                 f"{self.lessons} and {self.lesson_size}"
             )
-        if self.reading < 0 or (self.reading and not (self.weight and self.text)):
-            raise InputError(
-                "distil: reading must be 0 or more, and needs the text term and a weight, found "
-                f"{self.reading}, text {self.text}, weight {self.weight:g}"
-            )
-        if self.follow < 0 or (self.follow and not self.weight):
-            raise InputError(
-                "distil: follow must be 0 or more, and needs a weight, found "
-                f"{self.follow}, weight {self.weight:g}"
-            )
+        self._check_beside()
         if self.teacher_precision not in ("run", "fp32", "bf16"):
             raise InputError(
                 "distil: teacher_precision must be run, fp32 or bf16, found "
@@ -123,6 +122,23 @@ class DistillConfig:
             )
         if self.weight and not (self.text or self.panorama or self.fuse or self.objects):
             raise InputError("distil: every term is off; switch one on or set weight 0")
+
+    def _check_beside(self) -> None:
+        """Check what is learnt beside the walks."""
+        text = bool(self.weight and self.text)
+        for name, can in (("reading", text), ("swapped", text), ("follow", bool(self.weight))):
+            count = getattr(self, name)
+            if count < 0 or (count and not can):
+                term = "a weight" if name == "follow" else "the text term and a weight"
+                raise InputError(
+                    f"distil: {name} must be 0 or more, and needs {term}, found {count}, text "
+                    f"{self.text}, weight {self.weight:g}"
+                )
+        if not 0 < self.swap <= 1 or not 0 <= self.words[0] < self.words[1]:
+            raise InputError(
+                "distil: swap is a share above 0, up to 1, and words are word pieces from one to "
+                f"before another, found {self.swap:g} and {self.words[0]} {self.words[1]}"
+            )
 
     def tau(self, done: float) -> float:
         """Return the temperature when `done` (0: first iteration, 1: last) of a run is behind."""
@@ -185,11 +201,18 @@ class DistillTask(ImitationTask):
         super().__init__(student, panoramas, config)
         here = panoramas.atlas.scan_number
         self._near = [text for text in texts if text.scan in here] if distill.follow else []
-        if (distill.reading and not texts) or (distill.follow and not self._near):
+        read = distill.reading or distill.swapped
+        if (read and not texts) or (distill.follow and not self._near):
             raise InputError(
-                f"distil: reading {distill.reading} and following {distill.follow} an iteration "
-                f"needs instructions, found {len(texts)}, {len(self._near)} of them in scans of "
-                "this task; name a task that has some, for example --read r2r"
+                f"distil: reading {distill.reading}, swapped {distill.swapped} and follow "
+                f"{distill.follow} need instructions, found {len(texts)}, {len(self._near)} of "
+                "them in scans of this task; name a task that has some, for example --read r2r"
+            )
+        known = min(student.config.vocab_size, teacher.config.vocab_size)
+        if distill.swapped and distill.words[1] > known:
+            raise InputError(
+                f"distil: words go up to {distill.words[1]}, but the models know {known} word "
+                "pieces; give --distill.words FIRST END within them"
             )
         self.distill, self.texts = distill, texts
         self._to_ends = replace(config, demonstrate="expert")
@@ -275,6 +298,18 @@ class DistillTask(ImitationTask):
             return ()
         return _drawn(self.texts, self.distill.reading, [seed, _TEXTS, iteration])
 
+    def swapped_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
+        """Return this process's share of the instructions whose words are swapped."""
+        if not self.distill.swapped:
+            return ()
+        where, told = [seed, _SWAPPED, iteration], self.distill
+        drawn = _drawn(self.texts, told.swapped, where)
+        places = range(processes.number(), told.swapped, processes.count())
+        return tuple(
+            with_other_words(text, np.random.default_rng([*where, place]), told.swap, told.words)
+            for text, place in zip(drawn, places, strict=True)
+        )
+
     def followed(self, seed: int, iteration: int) -> Recorded | None:
         """Return this process's share of the walks that an iteration learns from the teacher."""
         if not self.distill.follow:
@@ -284,14 +319,17 @@ class DistillTask(ImitationTask):
         batch = joined(episodes, [(rows, labels, 1.0, len(episodes))])
         return replace(batch, unlabelled=True)
 
-    def reading(self, episodes: Sequence[Episode], *, normalise: bool) -> Tensor:
-        """Return the squared error of the words of instructions, mean over all processes' words."""
+    def reading(self, episodes: Sequence[Episode], *, normalise: bool, kept: bool = True) -> Tensor:
+        """Return the squared error of the words of instructions, mean over all processes' words.
+
+        With `kept` the teacher's are remembered, by the instructions' names.
+        """
         device = next(self.policy.parameters()).device
         ids, mask = (t.to(device) for t in token_batch(episodes))
         mine = self.policy.encode_text(ids, mask).embeds[mask]
         usual = processes.mean(float(len(mine)))
         weight = mine.new_full((len(mine),), 1.0 / usual, dtype=torch.float32)
-        theirs = self.read(episodes)[mask]
+        theirs = (self.read(episodes) if kept else self._read_once(ids, mask))[mask]
         return squared_error(self.text_map(mine), theirs, weight, normalise=normalise)
 
     @torch.no_grad()
@@ -299,6 +337,12 @@ class DistillTask(ImitationTask):
         """Return the teacher's words of B instructions, [B, L, E]."""
         with self._teaching():
             return self.remembered.words(episodes)[0]
+
+    @torch.no_grad()
+    def _read_once(self, ids: Tensor, mask: Tensor) -> Tensor:
+        with self._teaching():
+            words: Tensor = self.teacher.encode_text(ids, mask).embeds
+            return words
 
     @torch.no_grad()
     def remember(self, node: Ints, pose: Ints) -> Tensor:
@@ -343,6 +387,10 @@ class DistillTask(ImitationTask):
             )
         if batch.read:
             terms["read"] = self.reading(batch.read, normalise=self.distill.normalise)
+        if batch.swapped:
+            terms["swapped"] = self.reading(
+                batch.swapped, normalise=self.distill.normalise, kept=False
+            )
         if self.distill.panorama:
             terms["panorama"] = squared_error(
                 self.panorama_map(output.panorama_mean),
@@ -378,6 +426,20 @@ def _drawn(texts: Sequence[Episode], count: int, seed: list[int]) -> tuple[Episo
         )
     drawn = np.random.default_rng(seed).integers(len(texts), size=count)
     return tuple(texts[i] for i in drawn[processes.number() :: processes.count()])
+
+
+def with_other_words(
+    text: Episode, rng: np.random.Generator, share: float, words: tuple[int, int]
+) -> Episode:
+    """Return an instruction with a share of its words swapped for any word pieces in a range.
+
+    Its first and last ([CLS], [SEP]) stay.
+    """
+    ids = np.array(text.token_ids or (), np.int64)
+    swapped = rng.random(len(ids)) < share
+    swapped[:1] = swapped[-1:] = False
+    other = rng.integers(*words, size=len(ids))
+    return replace(text, token_ids=tuple(np.where(swapped, other, ids).tolist()))
 
 
 def object_cross_entropy(output: PackedOutput, taught: Tensor | None, weight: Tensor) -> Tensor:

@@ -165,8 +165,8 @@ class DistillRun(TrainConfig):
     """The teacher: a saved policy (the folder `best` or `last` of its run), or a published
     checkpoint."""
     read: tuple[Task, ...] = ()
-    """Tasks of the data folder whose training instructions `distill.reading` and `distill.follow`
-    draw from."""
+    """Tasks of the data folder whose training instructions `distill.reading`, `distill.swapped` and
+    `distill.follow` draw from."""
 
     def need_teacher(self) -> Path:
         """Return the teacher's folder; `InputError` if none was named."""

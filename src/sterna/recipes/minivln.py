@@ -235,6 +235,14 @@ def _following(tasks: tuple[Task, ...]) -> _Student:
     return _changed("following", f"reads and follows {' and '.join(tasks)} too", change)
 
 
+def _swapping(tasks: tuple[Task, ...]) -> _Student:
+    def change(run: DistillRun) -> DistillRun:
+        distill = replace(run.distill, reading=64, swapped=24)
+        return replace(run, read=(*tasks, run.data.task), distill=distill)
+
+    return _changed("swapping", "reads all, and words that nobody said", change)
+
+
 class _Minivln:
     """Builds the trainings of MiniVLN studies; the same row always has the same folders."""
 
@@ -441,7 +449,7 @@ def kdweight(name: str, options: Options) -> Study:
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
     tasks = SCALES[options.scale].read if options.scale in SCALES else ()
-    rows = [*_BEYOND, *([_reading(tasks), _following(tasks)] if tasks else [])]
+    rows = [*_BEYOND, *([_reading(tasks), _following(tasks), _swapping(tasks)] if tasks else [])]
     return _table(rows, name, options)
 
 

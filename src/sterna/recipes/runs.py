@@ -210,10 +210,10 @@ def texts_of(config: TrainConfig, root: Path) -> list[Episode]:
     """Return the training instructions that a run reads of other tasks, renamed after them."""
     tasks = config.read if needs_teacher(config) else ()
     told = config.distill if isinstance(config, DistillRun) else None
-    if tasks and told is not None and not (told.reading or told.follow):
+    if tasks and told is not None and not (told.reading or told.swapped or told.follow):
         raise InputError(
-            f"distil: --read {' '.join(tasks)} is read by nobody; give --distill.reading or "
-            "--distill.follow, the instructions an iteration"
+            f"distil: --read {' '.join(tasks)} is read by nobody; give --distill.reading, "
+            "--distill.swapped or --distill.follow, the instructions an iteration"
         )
     return [
         replace(episode, instr_id=f"{task}:{episode.instr_id}")

@@ -110,8 +110,8 @@ class Recorded:
     its episodes: the weights of means over decisions and over episodes. `taught` [R, 1+M] are a
     teacher's fused logits, where there is one that has seen the rows (on the CPU, float32, -inf
     where closed or padded), `taught_objects` [R, 1+T] its object logits (-inf elsewhere). `read`
-    are instructions that are read beside them, without a walk. Where the rows are `unlabelled`, a
-    teacher alone says what is right.
+    are instructions that are read beside them, without a walk, `swapped` such with words that
+    nobody said. Where the rows are `unlabelled`, a teacher alone says what is right.
     """
 
     episodes: tuple[Episode, ...]
@@ -123,6 +123,7 @@ class Recorded:
     taught: Tensor | None = None
     taught_objects: Tensor | None = None
     read: tuple[Episode, ...] = ()
+    swapped: tuple[Episode, ...] = ()
     unlabelled: bool = False
 
 
@@ -201,6 +202,10 @@ class ImitationTask(nn.Module):
 
     def drawn_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
         """Return instructions that an iteration reads beside its walks: none."""
+        return ()
+
+    def swapped_texts(self, seed: int, iteration: int) -> tuple[Episode, ...]:
+        """Return such instructions with words that nobody said: none."""
         return ()
 
     def followed(self, seed: int, iteration: int) -> Recorded | None:

@@ -449,9 +449,10 @@ class Trainer(Runner):
     def _pieces(self, iteration: int) -> Sequence[Recorded]:
         self.task.done = iteration / max(1, self.loop.iterations - 1)
         first, *others = split(self._batch(iteration), self.loop.pieces)
-        texts = self.task.drawn_texts(self.loop.seed, iteration)
-        pieces = [replace(first, read=texts), *others]
-        beside = self.task.followed(self.loop.seed, iteration)
+        when = (self.loop.seed, iteration)
+        texts, swapped = self.task.drawn_texts(*when), self.task.swapped_texts(*when)
+        pieces = [replace(first, read=texts, swapped=swapped), *others]
+        beside = self.task.followed(*when)
         return pieces if beside is None else [*pieces, evened(beside, len(beside.episodes))]
 
     def _batch(self, iteration: int) -> Recorded:
