@@ -58,6 +58,7 @@ TAUGHT = (
     *("--distill.normalise", "--distill.lessons", "2", "--distill.lesson-size", "4"),
     *("--distill.fit-maps", "--distill.temperature", "2"),
     *("--read", "r2r", "--distill.reading", "4", "--distill.follow", "2"),
+    *("--distill.swapped", "2", "--distill.words", "5", "30"),
 )
 
 

@@ -422,7 +422,7 @@ def _drawn(texts: Sequence[Episode], count: int, seed: list[int]) -> tuple[Episo
     if count % processes.count():
         raise InputError(
             f"distil: {count} instructions an iteration do not divide among {processes.count()} "
-            "processes; make --distill.reading and --distill.follow multiples of that"
+            "processes; make --distill.reading, swapped and follow multiples of that"
         )
     drawn = np.random.default_rng(seed).integers(len(texts), size=count)
     return tuple(texts[i] for i in drawn[processes.number() :: processes.count()])
