@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,25 @@ def _seen(rows: int, seed: int = 0) -> RouterInput:
         ones,
         torch.randn(rows, 4, generator=g),
     )
+
+
+@pytest.mark.parametrize("off", [(), ("text",), ("vision",), ("recent",), ("text", "recent")])
+def test_one_row_whose_words_were_heard_is_routed_as_among_others(
+    line: Any, off: tuple[str, ...]
+) -> None:
+    """Padding beside it, its words pooled before: the same logits."""
+    torch.manual_seed(3)
+    (router,) = Router(line, RouterConfig(width=8, **dict.fromkeys(off, False))).eval().phases
+    seen = _seen(4)
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 0, 0], [1, 0, 0]], dtype=torch.bool)
+    seen = replace(seen, vision_mask=mask, text_mask=mask | mask.roll(1, 0))
+    found = router(seen).detach()
+    for row in range(4):
+        words = seen.text[row][seen.text_mask[row]]
+        vision = seen.vision[row][mask[row]]
+        heard = router.heard(words)
+        alone = router.of_row(vision if len(vision) else None, heard, seen.recent[row]).detach()
+        torch.testing.assert_close(alone, found[row])
 
 
 def test_the_router_begins_open_and_sees_what_is_on(line: Any) -> None:

@@ -17,12 +17,14 @@ from sterna.edge.bench.episode import Shape, observations, word_ids
 from sterna.edge.bench.flops import count_flops
 from sterna.edge.bench.torch_engine import TorchEngine
 from sterna.edge.routed_duet import last_move
-from sterna.edge.routed_files import Routed
+from sterna.edge.routed_files import Routed, write_routed
 from sterna.edge.runtime import Engine, Navigator
+from sterna.edge.runtime.engine import session_of
 from sterna.envs.graph_env import GraphEnv
 from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.models.agent import Agent
+from sterna.models.duet import DUET, DuetConfig
 from sterna.models.walk import walk
 from sterna.recipes.actdistill import deep_toy_teacher
 from sterna.recipes.routed_export import export_duet
@@ -120,6 +122,44 @@ def test_the_static_graphs_are_the_pruned_policy(made: Made) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("off", ["vision", "text"])
+def test_a_router_that_sees_less_is_exported_alike(
+    exporter: None, tmp_path: Path, off: str
+) -> None:
+    config = DuetConfig(
+        hidden_size=16,
+        heads=2,
+        ffn_size=16,
+        language_layers=2,
+        cross_layers=2,
+        vocab_size=50,
+        feature_size=12,
+    )
+    torch.manual_seed(0)
+    model = DUET(config).eval()
+    stack = DuetStack(model)
+    router = Router(stack, RouterConfig(width=8, keep=0.5, **{off: False}))
+    with torch.no_grad():
+        for phase in router.phases:
+            phase.out.weight.mul_(60)
+            phase.out.bias.zero_()
+    routed = Routed(stack=stack, router=router, thresholds={0.5: 0.0}, rho=0.5)
+    write_routed(routed, tmp_path, int8=False)
+    engine, shape = TorchEngine(model, routed=(router, 0.0)), Shape(steps=4, words=9, views=8)
+    found = []
+    for where in ("torch", "onnx"):
+        if where == "onnx":
+            names = ("text", "panorama", "step")
+            sessions = [session_of(tmp_path / f"{name}.onnx", 1) for name in names]
+            engine._text, engine._panorama, engine._step = sessions
+        navigator = Navigator(engine, max_steps=4)
+        navigator.start(word_ids(shape, config.vocab_size))
+        seen = observations(shape, config.feature_size)
+        found.append([navigator.score(one).probabilities for one in seen])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def test_the_last_move_is_read_off_the_map(made: Made) -> None:
     """As training tells the router, at every decision of walks."""
     episodes = made.world.episodes("val_seen", about=3)
@@ -135,7 +175,7 @@ def test_the_last_move_is_read_off_the_map(made: Made) -> None:
             steps, places, visited = (
                 torch.from_numpy(np.ascontiguousarray(g))[mask] for g in given
             )
-            found = last_move(steps, places, visited)[0].numpy()
+            found = last_move(steps, places, visited).numpy()
             np.testing.assert_allclose(found, wanted, atol=1e-6)
             checked += 1
     assert checked > 5

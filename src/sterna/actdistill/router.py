@@ -58,6 +58,11 @@ def pooled(x: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([mean, most.masked_fill(~mask.any(1, keepdim=True), 0.0)], -1)
 
 
+def _whole(x: Tensor) -> Tensor:
+    """Return `pooled` of one row's tokens [N, D] without padding, [2 D]."""
+    return torch.cat([x.mean(0), x.amax(0)])
+
+
 class PhaseRouter(nn.Module):
     """Logits of the units of one phase."""
 
@@ -93,7 +98,33 @@ class PhaseRouter(nn.Module):
             parts.append(pooled(self.text(seen.text.float()), seen.text_mask))
         if self.recent is not None:
             parts.append(self.recent(seen.recent.float()))
-        logits: Tensor = self.out(self.dropout(torch.cat(parts, -1)))
+        return self._logits(parts)
+
+    def heard(self, text: Tensor) -> Tensor:
+        """Return what is kept of the words [L, D] of one row, [2 W].
+
+        Their mean [D], which `of_row` leaves unread, where words are off: graphs need an output.
+        """
+        return text.mean(0) if self.text is None else _whole(self.text(text))
+
+    def of_row(self, vision: Tensor | None, heard: Tensor, recent: Tensor) -> Tensor:
+        """Return logits [U] of one row without padding, its words already `heard`.
+
+        `vision` [N, D], None where there is none; `recent` [A]. As `forward`, in fewer steps: words
+        stay the same for a whole episode.
+        """
+        parts = []
+        if self.vision is not None:
+            none = heard.new_zeros(2 * self.config.width)
+            parts.append(none if vision is None else _whole(self.vision(vision)))
+        if self.text is not None:
+            parts.append(heard)
+        if self.recent is not None:
+            parts.append(self.recent(recent))
+        return self._logits(parts)
+
+    def _logits(self, parts: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = self.out(self.dropout(torch.cat(list(parts), -1)))
         return logits
 
 

@@ -153,6 +153,7 @@ class Trace:
         self.cuts: list[Cut] = []
         self.between: dict[str, Tensor] = {}
         self._gates: dict[int, Tensor] = {}
+        self._open: dict[int, dict[int, bool]] = {}
         self._names: dict[int, str] = {}
 
     def gates(self) -> Tensor:
@@ -167,11 +168,14 @@ class Trace:
                 "one, or denoising); one graph holds one pass"
             )
         if self.router is None:
-            gates = everything(self.stack)(phase, seen) > 0.5
+            self._gates[phase] = (everything(self.stack)(phase, seen) > 0.5)[0]
         else:
-            logits = self.router.logits(phase, seen)
-            gates = self.router.held(phase, (logits > self.threshold).float()) > 0.5
-        self._gates[phase] = gates[0]
+            self.open(phase, self.router.logits(phase, seen)[0])
+
+    def open(self, phase: int, logits: Tensor) -> None:
+        """Open the gates of a phase whose logits [U] are above the threshold, and fixed ones."""
+        assert self.router is not None
+        self._gates[phase] = (logits > self.threshold) | self.router.fixed[phase]
 
     def through(self, state: State) -> State:
         """Pass a state through all units."""
@@ -193,10 +197,12 @@ class Trace:
 
     def step(self, unit: int, before: Values, run: Callable[[Values], Values]) -> Values:
         """Run a unit over what it reads, if its gate is open; flat, run it and name its ends."""
-        phase = self.stack.units[unit].phase
         if not self.flat:
-            place = self.stack.of_phase(phase).index(unit)
-            return run(before) if bool(self._gates[phase][place]) else before
+            phase = self.stack.units[unit].phase
+            if phase not in self._open:  # read at once: each look at a tensor takes time
+                gates = self._gates[phase].tolist()
+                self._open[phase] = dict(zip(self.stack.of_phase(phase), gates, strict=True))
+            return run(before) if self._open[phase][unit] else before
         inputs = tuple(self._named(x, f"into_{unit}_{n}") for n, x in enumerate(before))
         after = run(before)
         outputs = tuple(self._named(x, f"after_{unit}_{n}") for n, x in enumerate(after))

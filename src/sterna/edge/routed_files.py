@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from torch.export import Dim
 
 from sterna.actdistill.adapters.duet import DuetStack
 from sterna.actdistill.gates import Costs, fill
-from sterna.actdistill.router import Router
+from sterna.actdistill.router import PhaseRouter, Router
 from sterna.actdistill.stack import Stack
 from sterna.edge.branches import prune, route
 from sterna.edge.int8 import quantise
@@ -114,21 +114,20 @@ def parts_of(routed: Routed) -> dict[str, Part]:
 def _duet_parts(stack: DuetStack, router: Router) -> dict[str, Part]:
     made = examples(stack.model)
     threshold: dict[str, Any] = {"threshold": (torch.zeros(()), {})}
-    _, ids, outputs = made["text"]
+    _, ids, _ = made["text"]
     text = Part(
         graph=RoutedTextGraph(stack, router, flat=True),
         inputs={**threshold, **ids},
-        outputs=[*outputs, GATES],
+        outputs=["heard", "memory", GATES],
         units=stack.of_phase(0),
     )
     look, seen, outputs = made["panorama"]
     panorama = Part(graph=look, inputs=seen, outputs=outputs)
     _, given, outputs = made["step"]
-    words = given["memory"][1][4]
-    states = (torch.zeros(given["memory"][0].shape[4], stack.width), {0: words})
+    heard = cast(PhaseRouter, router.phases[1]).heard(torch.zeros(1, stack.width))
     step = Part(
         graph=RoutedStepGraph(stack, router, flat=True),
-        inputs={**threshold, "states": states, **given},
+        inputs={**threshold, "heard": (heard.detach(), {}), **given},
         outputs=[*outputs, GATES],
         units=stack.of_phase(1),
     )

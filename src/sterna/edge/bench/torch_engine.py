@@ -60,7 +60,8 @@ class TorchEngine(Engine):
             router, self.threshold = routed
             stack = DuetStack(model)
             text, step = RoutedTextGraph(stack, router), RoutedStepGraph(stack, router)
-        self._text = _Session(text, ["states", "memory"], compiled)
+        first = "states" if routed is None else "heard"
+        self._text = _Session(text, [first, "memory"], compiled)
         self._panorama = _Session(PanoramaGraph(model), None, compiled)
         self._step = _Session(step, None, compiled)
 

@@ -9,6 +9,7 @@ that may be chosen, D width.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from sterna.edge.runtime.panorama import Tokens
 from sterna.errors import InputError
 
 Array = NDArray[np.float32]
+READ = ("memory", "heard")
+"""What reading an instruction may leave for the steps of an episode."""
 
 
 class Engine:
@@ -81,7 +84,8 @@ class Engine:
     def read(self, ids: Sequence[int]) -> dict[str, Array]:
         """Return what L word ids leave for all steps, as `decide` takes it.
 
-        ``memory`` are keys and values [2, X, 2, H, L, E]; routed policies have ``states`` [L, D].
+        ``memory`` are keys and values [2, X, 2, H, L, E]; routed policies also have what their
+        router ``heard`` [G].
         """
         sizes, words = self.manifest.sizes, np.asarray(ids, np.int64)
         most, known = int(sizes["max_positions"]), int(sizes["vocab_size"])
@@ -92,8 +96,8 @@ class Engine:
                 f"instruction: word id {int(words.max())} where the policy knows {known} words; "
                 "tokenise with the folder's own tokenizer"
             )
-        wanted = ["memory"] if self.threshold is None else ["memory", "states"]
-        found = self._text.run(wanted, self._routed(self._text, {"ids": words}))
+        wanted = [name for name in READ if name in self._takes["step"]]
+        found = self._text.run(wanted, self._routed("text", {"ids": words}))
         return dict(zip(wanted, found, strict=True))
 
     def look(self, seen: Tokens) -> tuple[Array, Array]:
@@ -121,17 +125,25 @@ class Engine:
         self, feed: dict[str, NDArray[Any]]
     ) -> tuple[Array, Array | None, NDArray[np.bool_] | None]:
         """Return what `decide` does and the gates [U] of a routed policy (None: all units run)."""
-        logits, *rest = self._step.run(None, self._routed(self._step, feed))
+        logits, *rest = self._step.run(None, self._routed("step", feed))
         near = rest.pop(0) if self.object_size is not None else None
         return logits, near, rest[0] if rest else None
 
-    def _routed(self, session: Any, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    @cached_property
+    def _takes(self) -> dict[str, frozenset[str]]:
+        """Names of what the graphs of words and of a decision take."""
+        sessions = {"text": self._text, "step": self._step}
+        return {
+            part: frozenset(entry.name for entry in session.get_inputs())
+            for part, session in sessions.items()
+        }
+
+    def _routed(self, part: str, feed: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Add the threshold where a graph asks for it, and leave out what a static one does not."""
         if self.threshold is None:
             return feed
-        known = {entry.name for entry in session.get_inputs()}
         feed = {**feed, "threshold": np.array(self.threshold, np.float32)}
-        return {name: value for name, value in feed.items() if name in known}
+        return {name: value for name, value in feed.items() if name in self._takes[part]}
 
 
 def runtime() -> Any:
