@@ -36,7 +36,8 @@ def made(toy_house: Path) -> tuple[DuetStack, DuetBatch, WalkSamples]:
     samples = WalkSamples(toy_panoramas(toy_house))
     episodes = read_r2r(toy_house, "train")[:6]
     samples.add_paths(episodes, ImitationConfig())
-    samples.add_walks(stack, episodes[:3], ImitationConfig(max_steps=4), seed=1)
+    agent = Agent(stack.model, samples.panoramas)
+    samples.add_walks(agent, episodes[:3], ImitationConfig(max_steps=4), seed=1)
     return stack, samples.batch([0, 7, 3, 2]), samples
 
 

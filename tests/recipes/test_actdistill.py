@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load
 
 from cli_tools import sterna
 from sterna.actdistill.stack import everything, stack_of
@@ -124,6 +125,42 @@ def test_a_fixed_and_a_smaller_student(
     words = ("actdistill", "eval", student, "--data", toy_house, "--about", 2, "--measure", 0)
     (row,) = sterna(capsys, *words, "--arms", "student", "--json").json["rows"]
     assert row["keep"] == [0, 1, 2] and row["open"] == [1.0] * 3 and row["share"] < 0.5
+
+
+def test_a_further_round_learns_from_its_own_walks(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, probed: Path, tmp_path: Path
+) -> None:
+    data = ("--data", toy_house, "--teacher", teacher, *FEW, "--route.rho", 0.62)
+    first, second = tmp_path / "first", tmp_path / "second"
+    distill = ("actdistill", "distill", "toy-duet", *data)
+    begun = sterna(capsys, *distill, "--probed", probed, "--out", first, "--iterations", 2)
+    assert begun.code == 0, begun.err
+    again = (*data, "--walker", first)
+    probe = ("actdistill", "probe", "toy-duet", *again, "--iterations", 1, "--out", tmp_path / "p")
+    sterna(capsys, *probe).refused("first: not calibrated; run `sterna actdistill calibrate")
+    calibrate = ("actdistill", "calibrate", first, "--data", toy_house)
+    sterna(capsys, *calibrate, "--rhos", 0.7)
+    sterna(capsys, *probe).refused("first: calibrated for rho 0.7, not 0.62")
+    assert sterna(capsys, *calibrate).code == 0
+    assert sterna(capsys, *probe).code == 0
+    ids = list(TargetStore(tmp_path / "p" / "targets").place)
+    own = [name for name in ids if name.endswith(" own 1")]
+    assert len(ids) == 18 and len(own) == 6
+    distill = ("actdistill", "distill", "toy-duet", *again, "--out", second)
+    refused = sterna(capsys, *distill, "--probed", probed, "--iterations", 1)
+    refused.refused("no targets for sample")
+    less = ("--smaller", 0, 2, 5, "--route.gate", "fixed", "--route.keep", 0, 1, 2)
+    refused = sterna(capsys, *distill, "--probed", tmp_path / "p", *less)
+    refused.refused("first: a student of units all, the new one has [0, 2, 5]")
+    # With a rate of nothing it stays what it begins as: the student of the round before.
+    still = ("--optimizer.learning-rate", 1e-30, "--optimizer.weight-decay", 0, "--iterations", 1)
+    done = sterna(capsys, *distill, "--probed", tmp_path / "p", *still)
+    assert done.code == 0, done.err
+    for name in ("student.safetensors", "router.safetensors"):
+        before, after = (load((run / name).read_bytes()) for run in (first, second))
+        assert before.keys() == after.keys() and len(before) > 3
+        for key, value in before.items():
+            torch.testing.assert_close(after[key], value, rtol=0, atol=1e-6)
 
 
 def test_a_selection_is_trained_as_the_router_is(

@@ -56,16 +56,15 @@ class WalkSamples:
 
     def add_walks(
         self,
-        stack: DuetStack,
+        agent: Agent,
         episodes: Sequence[Episode],
         config: ImitationConfig,
         *,
         seed: int = 0,
         number: int = 0,
+        name: str = "walk",
     ) -> None:
         """Add walks that a policy draws, labelled by the expert."""
-        stack.eval()
-        agent = Agent(stack.model, self.panoramas, cache=True)
         for part, some in _parts(episodes):
             draws = uniform_draws(seed, _WALKS + number, part, (config.max_steps, len(some)))
 
@@ -75,7 +74,7 @@ class WalkSamples:
 
             with torch.no_grad():
                 rows, labels, _ = record(self.panoramas, some, drawn, agent=agent, config=config)
-            self._add(some, rows, labels, f"walk {number}")
+            self._add(some, rows, labels, f"{name} {number}")
 
     def _add(self, episodes: Sequence[Episode], rows: MapRows, labels: Ints, name: str) -> None:
         for number, episode in enumerate(episodes):

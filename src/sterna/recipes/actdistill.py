@@ -99,6 +99,11 @@ class DuetAct(ActRun):
     """Walks of the teacher an episode, beside the annotated path."""
     held_out: int = 64
     """Episodes of the selection split that calibrate and order."""
+    walker: Path | None = None
+    """A student of an earlier round, calibrated for this budget: it walks every training episode
+    once, with its gates, and the expert labels its walks, which are learnt from too; the new
+    student and its router begin as it, so that nothing is warmed up or brought down (the round of
+    DAgger that recorded walks of a teacher lack)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from sterna import __version__
 from sterna.errors import InputError
 from sterna.files import read_json, write_bytes, write_json, write_text
 from sterna.recipes.actdistill import ACTDISTILL, ActRun, NavigatorAct, VlaAct
-from sterna.recipes.routed import HEADS, STUDENT, run_distill, run_probe
-from sterna.recipes.routed_table import ARMS, CALIBRATION, RHOS, run_calibrate, run_eval
+from sterna.recipes.routed import CALIBRATION, HEADS, STUDENT, run_distill, run_probe
+from sterna.recipes.routed_table import ARMS, RHOS, run_calibrate, run_eval
 from sterna.recipes.runs import RUN_FILE
 from sterna.recipes.study import Step, plan_text, plan_values, work
 from sterna.show.curves import curves

@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from sterna.actdistill.adapters.duet import DuetStack
 from sterna.actdistill.distill import (
     DistillTask,
     Live,
@@ -33,10 +34,11 @@ from sterna.actdistill.graph import GraphHeads
 from sterna.actdistill.losses import last_step
 from sterna.actdistill.probe import ProbeTask, Teacher, write_targets
 from sterna.actdistill.router import Router
-from sterna.actdistill.stack import Stack
+from sterna.actdistill.stack import Decide, Stack, static
 from sterna.actdistill.stages import Samples, StageRunner
 from sterna.actdistill.targets import INDEX, TargetStore
 from sterna.actdistill.tuning import merge, student_of
+from sterna.actdistill.walking import WalkSamples
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
 from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct, VlaAct
@@ -46,7 +48,7 @@ from sterna.recipes.selections import Selections
 
 HEADS, TARGETS = "heads.safetensors", "targets"
 STUDENT, ROUTER, POLICY = "student.safetensors", "router.safetensors", "policy"
-KEPT = "keep.json"
+KEPT, CALIBRATION = "keep.json", "calibration.json"
 KIND = "kind"
 _KINDS: dict[str, type[ActRun]] = {
     "duet": DuetAct,
@@ -86,7 +88,7 @@ def run_probe(
 ) -> dict[str, Any]:
     """Train the heads beside the frozen teacher, then write every sample's targets; resumable."""
     subject = open_subject(config, root)
-    samples = subject.learn()
+    samples = _samples(config, subject)
     torch.manual_seed(config.probe.seed)
     task = ProbeTask(subject.stack, config.graph, kind=_kind(config, subject.stack))
     progress = _run(task, samples, config, out, probing=True)
@@ -102,6 +104,23 @@ def run_probe(
         )
     write_run(out, config, progress_values=progress, threads=threads)
     return {"samples": len(samples), "units": len(subject.stack.units), **progress}
+
+
+def _samples(config: ActRun, subject: Subject) -> Samples:
+    """Return what both stages learn from; in a further round the student's own walks too."""
+    samples = subject.learn()
+    if walker := _walker(config):
+        assert isinstance(subject, DuetSubject) and isinstance(samples, WalkSamples)
+        earlier = open_run(walker)
+        stack, router = open_student(earlier, subject, walker)
+        decide, _ = student_gates(stack, router, walker, config.route.rho)
+        assert isinstance(stack, DuetStack)
+        subject.add_own(samples, stack, decide)
+    return samples
+
+
+def _walker(config: ActRun) -> Path | None:
+    return config.walker if isinstance(config, DuetAct) else None
 
 
 def _kind(config: ActRun, stack: Stack) -> Any:
@@ -159,7 +178,7 @@ def run_distill(
             "folder (--probed)"
         )
     subject = open_subject(config, root)
-    samples = subject.learn()
+    samples = _samples(config, subject)
     route = _selected(config, subject)
     torch.manual_seed(config.loop.seed)
     task = _distillation(config, route, subject, samples, probed)
@@ -198,11 +217,16 @@ def _distillation(
         store = TargetStore(probed / TARGETS)
         store.check(teacher, samples.ids)
         source = Stored(store, teacher)
-    student = new_student(config, teacher)
+    walker = _walker(config)
+    student = _begun(config, subject, walker) if walker else new_student(config, teacher)
     units = stream_map(teacher, student) if config.smaller else tuple(range(len(teacher.units)))
     heads = GraphHeads(student, config.graph, kind)
     inherit_heads(heads, theirs, units)
     router = None if route.gate == "fixed" else Router(student, config.router)
+    if walker:
+        route = replace(route, warm_up=0.0, anneal=0.0, noise=(route.noise[1], route.noise[1]))
+        if router is not None and (walker / ROUTER).is_file():
+            fill(router, walker / ROUTER)
     some = samples.batch(range(min(config.loop.batch_size, len(samples))))
     return DistillTask(
         student,
@@ -216,6 +240,18 @@ def _distillation(
         costs=measure_costs(student.eval(), [some]).each,
         average=config.average,
     )
+
+
+def _begun(config: ActRun, subject: Subject, walker: Path) -> Stack:
+    """Return a student that begins as an earlier one, which must keep the same units."""
+    earlier = open_run(walker)
+    if earlier.smaller != config.smaller:
+        raise InputError(
+            f"{walker}: a student of units {list(earlier.smaller) or 'all'}, the new one has "
+            f"{list(config.smaller) or 'all'}; give --smaller as it was given there"
+        )
+    student, _ = open_student(earlier, subject, walker)
+    return student_of(student, config.tune, rank=config.rank)
 
 
 def new_student(config: ActRun, teacher: Stack) -> Stack:
@@ -276,6 +312,29 @@ def _value(hint: Any, value: Any) -> Any:
         if typing.get_origin(option) is tuple and isinstance(value, list):
             return tuple(value)
     return value
+
+
+def threshold_of(folder: Path, rho: float) -> float:
+    """Return a budget's threshold; `InputError` where it was not calibrated for."""
+    if not (folder / CALIBRATION).is_file():
+        raise InputError(f"{folder}: not calibrated; run `sterna actdistill calibrate {folder}`")
+    budgets = read_json(folder / CALIBRATION)["budgets"]
+    for row in budgets:
+        if abs(row["rho"] - rho) < 1e-9:
+            return float(row["threshold"])
+    known = ", ".join(f"{row['rho']:g}" for row in budgets)
+    raise InputError(f"{folder}: calibrated for rho {known}, not {rho:g}; calibrate for it too")
+
+
+def student_gates(
+    student: Stack, router: Router | None, folder: Path, rho: float
+) -> tuple[Decide, dict[str, Any]]:
+    """Return a student's gates at a budget, and what they follow: a threshold, or units kept."""
+    if router is None:
+        keep = read_json(folder / KEPT)["keep"]
+        return static(student, keep), {"keep": keep}
+    threshold = threshold_of(folder, rho)
+    return router.decide(threshold), {"threshold": threshold}
 
 
 def open_student(config: ActRun, subject: Subject, folder: Path) -> tuple[Stack, Router | None]:

@@ -30,8 +30,7 @@ from sterna.models.vla_folder import from_pretrained as open_vla
 from sterna.models.walk import MAX_STEPS
 from sterna.recipes.actdistill import DuetAct, VlaAct
 from sterna.recipes.rooms import rooms_of
-from sterna.recipes.routed import POLICY, ROUTER, STUDENT, fill, open_run
-from sterna.recipes.routed_table import CALIBRATION
+from sterna.recipes.routed import CALIBRATION, POLICY, ROUTER, STUDENT, fill, open_run
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict

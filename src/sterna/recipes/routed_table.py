@@ -12,16 +12,22 @@ import torch
 
 from sterna import __version__
 from sterna.actdistill.gates import measure_costs
-from sterna.actdistill.router import Router, calibrate, router_logits
-from sterna.actdistill.stack import Decide, Stack, everything, static
+from sterna.actdistill.router import calibrate, router_logits
+from sterna.actdistill.stack import Stack, everything, static
 from sterna.errors import InputError
-from sterna.files import read_json, write_json
-from sterna.recipes.actdistill import ActRun
-from sterna.recipes.routed import KEPT, about_run, open_run, open_student, open_subject
+from sterna.files import write_json
+from sterna.recipes.routed import (
+    CALIBRATION,
+    KEPT,
+    about_run,
+    open_run,
+    open_student,
+    open_subject,
+    student_gates,
+)
 from sterna.recipes.routing import Walked
 from sterna.recipes.selections import Selections, batches_of
 
-CALIBRATION = "calibration.json"
 RHOS = (1.0, 0.75, 0.5, 0.35, 0.25)
 """Budgets of the usual curve."""
 ARMS = ("student", "teacher", "first-k", "cosine", "greedy", "random-k")
@@ -66,18 +72,6 @@ def run_calibrate(folder: Path, root: Path | None, rhos: Sequence[float] = ()) -
     return found
 
 
-def threshold_of(folder: Path, rho: float) -> float:
-    """Return a budget's threshold; `InputError` where it was not calibrated for."""
-    if not (folder / CALIBRATION).is_file():
-        raise InputError(f"{folder}: not calibrated; run `sterna actdistill calibrate {folder}`")
-    budgets = read_json(folder / CALIBRATION)["budgets"]
-    for row in budgets:
-        if abs(row["rho"] - rho) < 1e-9:
-            return float(row["threshold"])
-    known = ", ".join(f"{row['rho']:g}" for row in budgets)
-    raise InputError(f"{folder}: calibrated for rho {known}, not {rho:g}; calibrate for it too")
-
-
 def run_eval(
     folder: Path,
     root: Path | None,
@@ -112,7 +106,7 @@ def run_eval(
     baselines = Selections(subject, config, draws)
     others = {name: subject.other(folder) for name, folder in beside.items()}
     for rho in rhos if router is not None else (config.route.rho,):
-        decide, named = _student_gates(config, student, router, folder, rho)
+        decide, named = student_gates(student, router, folder, rho)
         walked = subject.score(student, decide, split, about, measured)
         if config.smaller:  # its own units are not all of its teacher's
             walked.share *= _cost_beside(student, baselines)
@@ -147,16 +141,6 @@ def run_eval(
 def _cost_beside(stack: Stack, baselines: Selections) -> float:
     """Return the FLOPs of all units of a policy over those of the teacher's."""
     return sum(measure_costs(stack, baselines.held).each) / sum(baselines.costs.each)
-
-
-def _student_gates(
-    config: ActRun, student: Stack, router: Router | None, folder: Path, rho: float
-) -> tuple[Decide, dict[str, Any]]:
-    if router is None:
-        keep = read_json(folder / KEPT)["keep"]
-        return static(student, keep), {"keep": keep}
-    threshold = threshold_of(folder, rho)
-    return router.decide(threshold), {"threshold": threshold}
 
 
 def _row(arm: str, rho: float, walked: Walked, **more: Any) -> dict[str, Any]:

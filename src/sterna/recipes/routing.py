@@ -112,19 +112,27 @@ class DuetSubject:
         episodes, panoramas = self._open(split, about)
         samples = WalkSamples(panoramas)
         samples.add_paths(episodes, self.config.imitation)
+        agent = Agent(self.stack.eval().model, panoramas, cache=True)
+        seed = self.config.loop.seed
         for number in range(walks):
-            samples.add_walks(
-                self.stack,
-                episodes,
-                self.config.imitation,
-                seed=self.config.loop.seed,
-                number=number,
-            )
+            samples.add_walks(agent, episodes, self.config.imitation, seed=seed, number=number)
         return samples
 
     def learn(self) -> WalkSamples:
         """Return annotated paths and the teacher's walks of the training split."""
         return self._recorded("train", self.config.episodes, self.config.walks)
+
+    def add_own(self, samples: WalkSamples, stack: DuetStack, decide: Decide) -> None:
+        """Add walks of a student with its gates in the training split, labelled by the expert."""
+        episodes, panoramas = self._open("train", self.config.episodes)
+        samples.add_walks(
+            RoutedAgent(stack.eval(), panoramas, decide),
+            episodes,
+            self.config.imitation,
+            seed=self.config.loop.seed,
+            number=self.config.walks,
+            name="own",
+        )
 
     def held_out(self) -> WalkSamples:
         """Return the same of the selection split."""
