@@ -104,6 +104,12 @@ def _require(student: DuetConfig, teacher: DuetConfig) -> None:
                 f"from_teacher: {name} is {mine} in the student and {theirs} in the teacher; both "
                 "must read the same"
             )
+    if student.word_size is not None or teacher.word_size is not None:
+        raise InputError(
+            f"from_teacher: word_size is {student.word_size} in the student and "
+            f"{teacher.word_size} in the teacher; a word table of its own width is not taken over, "
+            "leave it None"
+        )
     if student.lang2visn and not teacher.lang2visn:
         raise InputError("from_teacher: the teacher has no text branches, which the student needs")
 

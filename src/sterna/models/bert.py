@@ -91,6 +91,11 @@ def language_weights(
     Update the model's own state dict with the result and load that. Raises `InputError`.
     """
     source = read_bert(folder)
+    if config.word_size is not None:
+        raise InputError(
+            f"{source.path}: its word table is as wide as its words, the model's word_size is "
+            f"{config.word_size}; leave that None"
+        )
     for name in ("hidden_size", "heads", "ffn_size", "vocab_size", "max_positions"):
         wanted, found = getattr(config, name), getattr(source.sizes, name)
         if wanted != found:

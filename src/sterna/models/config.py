@@ -28,6 +28,9 @@ class DuetConfig:
     """Layers of each of the two cross-modal encoders (local and global)."""
     vocab_size: int = 30522
     """Rows of the word table."""
+    word_size: int | None = None
+    """Width E of the word table, with a linear from E to D behind it (factorised embeddings; Lan et
+    al., "ALBERT", 2020): most of a small model's weights are words. None: D, and no linear."""
     max_positions: int = 512
     """Longest instruction, in word pieces."""
     max_steps: int = 100
@@ -55,6 +58,9 @@ class DuetConfig:
         self._require("panorama_layers", self.panorama_layers >= 0, "0 or more")
         if self.object_size is not None:
             self._require("object_size", self.object_size >= 1, "at least 1, or None")
+        if self.word_size is not None:
+            expected = f"between 1 and hidden_size {self.hidden_size}, or None"
+            self._require("word_size", 1 <= self.word_size <= self.hidden_size, expected)
         for name in ("dropout", "feature_dropout"):
             self._require(name, 0.0 <= getattr(self, name) < 1.0, "in [0, 1)")
         self._require("layer_norm_eps", self.layer_norm_eps > 0.0, "positive")
@@ -74,6 +80,11 @@ class DuetConfig:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.heads
+
+    @property
+    def word_width(self) -> int:
+        """Width E of the word table."""
+        return self.hidden_size if self.word_size is None else self.word_size
 
     @property
     def shared_objects(self) -> bool:

@@ -112,9 +112,11 @@ def parameter_counts(config: DuetConfig) -> dict[str, int]:
         return inputs * h + h + 2 * h + h + 1
 
     objects = config.object_size is not None
+    table = config.vocab_size * config.word_width
+    words = table + (0 if config.word_size is None else config.word_size * h)
     own = (config.object_size or 0) * h + 3 * h if objects and not config.shared_objects else 0
     counts = {
-        "embeddings": (config.vocab_size + config.max_positions + 2) * h + 2 * h,
+        "embeddings": words + (config.max_positions + 2) * h + 2 * h,
         "lang_encoder": config.language_layers * (attention + feed),
         "img_embeddings": (config.feature_size + 7) * h
         + 2 * 3 * h
@@ -135,7 +137,7 @@ def parameter_counts(config: DuetConfig) -> dict[str, int]:
         "og_head": head(h) if objects else 0,
     }
     counts["total"] = sum(counts.values())
-    counts["without_word_table"] = counts["total"] - config.vocab_size * h
+    counts["without_word_table"] = counts["total"] - table
     return counts
 
 

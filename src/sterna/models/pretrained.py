@@ -109,7 +109,7 @@ def _run_probe(model: DUET, device: torch.device) -> dict[str, Tensor]:
 def _card(model: DUET, notes: str) -> str:
     config = model.config
     count = sum(parameter.numel() for parameter in model.parameters())
-    words = config.vocab_size * config.hidden_size
+    words = config.vocab_size * config.word_width
     text = [
         "# A DUET navigator",
         "",

@@ -107,15 +107,19 @@ class MaskedWordHead(nn.Module):
         self.predictions.transform = transform
         self.predictions.bias = nn.Parameter(torch.zeros(vocabulary))
 
-    def forward(self, x: Tensor, table: Tensor) -> Tensor:
-        """Score words [N, D] against the word table [vocabulary, D]: [N, vocabulary], float32."""
+    def forward(self, x: Tensor, table: Tensor, narrow: Tensor | None = None) -> Tensor:
+        """Score words [N, D] against the word table [vocabulary, E]: [N, vocabulary], float32.
+
+        `narrow` [D, E] are the weights behind a table that is narrower than words.
+        """
         transform, bias = self.predictions.transform, self.predictions.bias
         assert isinstance(transform, nn.Module) and isinstance(bias, Tensor)
         assert isinstance(transform.dense, nn.Module)
         assert isinstance(transform.LayerNorm, nn.Module)
         hidden = transform.LayerNorm(F.gelu(transform.dense(x)))
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(hidden.to(table.dtype), table, bias)
+            hidden = hidden.to(table.dtype)
+            return F.linear(hidden if narrow is None else hidden @ narrow, table, bias)
 
 
 class ClassHead(nn.Module):
@@ -171,7 +175,9 @@ class PretrainModel(nn.Module):
 
     def word_logits(self, words: Tensor) -> Tensor:
         """Return vocabulary logits [N, vocabulary] of words [N, D]."""
-        logits: Tensor = self.mlm_head(words, self.policy.embeddings.word_embeddings.weight)
+        known = self.policy.embeddings
+        narrow = None if known.word_map is None else known.word_map.weight
+        logits: Tensor = self.mlm_head(words, known.word_embeddings.weight, narrow)
         return logits
 
     def view_logits(self, tokens: Tensor) -> Tensor:

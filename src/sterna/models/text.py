@@ -20,10 +20,12 @@ class WordEmbeddings(nn.Module):
     """Word + position + token type 0, LayerNorm, dropout."""
 
     def __init__(self, config: DuetConfig) -> None:
-        """Make the three tables and the norm."""
+        """Make the three tables, the words' linear where they are narrower, and the norm."""
         super().__init__()
         width = config.hidden_size
-        self.word_embeddings = nn.Embedding(config.vocab_size, width)
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.word_width)
+        narrow = config.word_size is not None
+        self.word_map = nn.Linear(config.word_width, width, bias=False) if narrow else None
         self.position_embeddings = nn.Embedding(config.max_positions, width)
         self.token_type_embeddings = nn.Embedding(2, width)
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -34,7 +36,10 @@ class WordEmbeddings(nn.Module):
         fixed = (
             self.position_embeddings.weight[: ids.shape[1]] + self.token_type_embeddings.weight[0]
         )
-        normed: Tensor = self.LayerNorm(self.word_embeddings(ids) + fixed)
+        words = self.word_embeddings(ids)
+        if self.word_map is not None:
+            words = self.word_map(words)
+        normed: Tensor = self.LayerNorm(words + fixed)
         return self.dropout.forward(enter(normed))
 
 

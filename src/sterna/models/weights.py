@@ -171,17 +171,20 @@ def read_sizes(
     state: Mapping[str, Tensor], *, kind: Kind, heads: int | None, source: str
 ) -> DuetConfig:
     """Read a `DuetConfig` from the shapes of a state dict with stripped names."""
-    word = _shape(state, "embeddings.word_embeddings.weight", source)
+    words = _shape(state, "embeddings.word_embeddings.weight", source)
+    factored = "embeddings.word_map.weight" in state
+    width = _shape(state, "embeddings.word_map.weight", source)[0] if factored else words[1]
     objects = _objects(state)
     features = _shape(state, "img_embeddings.img_linear.weight", source)[1]
     return DuetConfig(
-        hidden_size=word[1],
-        heads=heads or default_heads(word[1]),
+        hidden_size=width,
+        heads=heads or default_heads(width),
         ffn_size=_shape(state, "lang_encoder.layer.0.intermediate.dense.weight", source)[0],
         language_layers=_count(state, "lang_encoder.layer."),
         panorama_layers=_count(state, "img_embeddings.pano_encoder.layers."),
         cross_layers=_count(state, "global_encoder.encoder.x_layers."),
-        vocab_size=word[0],
+        vocab_size=words[0],
+        word_size=words[1] if factored else None,
         max_positions=_shape(state, "embeddings.position_embeddings.weight", source)[0],
         max_steps=_shape(state, "global_encoder.gmap_step_embeddings.weight", source)[0],
         feature_size=features,
@@ -200,8 +203,14 @@ def export_original(model: DUET) -> dict[str, Any]:
     """Return a checkpoint as the original DUET code loads it (its `recover_state`).
 
     {'vln_bert': {'epoch', 'state_dict'}, 'critic': {'epoch', 'state_dict'}}; the critic is created
-    there but used by no loss, so it holds zeros. Save it with `torch.save`.
+    there but used by no loss, so it holds zeros. Save it with `torch.save`. `InputError` for a
+    model whose word table is narrower than its words, which that code does not have.
     """
+    if model.config.word_size is not None:
+        raise InputError(
+            f"original: the model has a word table of width {model.config.word_size} and a linear "
+            "behind it, which the original code lacks; export one with word_size None"
+        )
     state = {f"vln_bert.{name}": value.detach() for name, value in model.state_dict().items()}
     critic = {"0.weight": (512, 768), "0.bias": (512,), "3.weight": (1, 512), "3.bias": (1,)}
     zeros = {f"state2value.{name}": torch.zeros(shape) for name, shape in critic.items()}

@@ -295,7 +295,8 @@ def _control(blind: bool, permute: bool) -> str:
 
 def _cost(policy: DUET | Manifest, seconds: float, power: Power) -> dict[str, float]:
     if isinstance(policy, Manifest):
-        words = policy.sizes["vocab_size"] * policy.sizes["hidden_size"]
+        width = policy.sizes.get("word_size") or policy.sizes["hidden_size"]
+        words = policy.sizes["vocab_size"] * width
         total = policy.about["parameters"]
         return {
             "parameters": float(total),

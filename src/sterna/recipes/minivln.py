@@ -9,6 +9,7 @@ from typing import Any
 
 from sterna.errors import InputError
 from sterna.files import read_json
+from sterna.models.config import DuetConfig
 from sterna.recipes import houses, reverie
 from sterna.recipes.answers import Task
 from sterna.recipes.config import (
@@ -141,6 +142,8 @@ class _Student:
     change: Callable[[DistillRun], DistillRun] | None = None
     inherits: bool = False
     """Pre-training begins from the teacher's mapped blocks."""
+    wider: bool = False
+    """Its word table is narrow, and all else wider (`_widened`)."""
 
 
 def _distill(**values: Any) -> Callable[[DistillRun], DistillRun]:
@@ -243,6 +246,18 @@ def _swapping(tasks: tuple[Task, ...]) -> _Student:
     return _changed("swapping", "reads all, and words that nobody said", change)
 
 
+def _wider(tasks: tuple[Task, ...]) -> _Student:
+    row = replace(_swapping(tasks), name="both-wider", wider=True)
+    return replace(row, label="student, wider behind a narrow word table, reads as the last")
+
+
+def _widened(model: DuetConfig) -> DuetConfig:
+    """Return a model of about as many weights: a third wider, words half as wide as that."""
+    step = 2 * model.heads
+    width = -(-4 * model.hidden_size // (3 * step)) * step
+    return replace(model, hidden_size=width, ffn_size=4 * width, word_size=width // 2)
+
+
 class _Minivln:
     """Builds the trainings of MiniVLN studies; the same row always has the same folders."""
 
@@ -292,17 +307,22 @@ class _Minivln:
             run: Stage1Run = self._sized(self.scale.stage1(), seed, blind=blind)
             if row.inherits:
                 run = replace(run, start=StartConfig(from_teacher=True))
+            if row.wider:
+                run = replace(run, model=_widened(run.model))
             if row.taught:
                 return replace(run, teacher=self._best(source))
             return replace(run, distill=replace(run.distill, weight=0.0))
 
         kind = "inherited" if row.inherits else "taught" if row.taught else "alone"
+        kind = "wider" if row.wider else kind
         needs = [source] if row.taught else []
         return self._add(f"pretrained-{kind}{end}-{seed}", config, *needs)
 
     def _fine_tuned(self, row: _Student, seed: int, before: str, *, blind: bool) -> DistillRun:
         run: DistillRun = self._sized(self.scale.stage2(), seed, blind=blind)
         run = replace(run, start=StartConfig(weights=self._best(before)))
+        if row.wider:
+            run = replace(run, model=_widened(run.model))
         run = row.change(run) if row.change is not None else run
         if row.hears:
             return replace(run, teacher=self._best(TEACHER + "-blind" * blind))
@@ -449,7 +469,8 @@ def kdweight(name: str, options: Options) -> Study:
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
     tasks = SCALES[options.scale].read if options.scale in SCALES else ()
-    rows = [*_BEYOND, *([_reading(tasks), _following(tasks), _swapping(tasks)] if tasks else [])]
+    made = (_reading, _following, _swapping, _wider) if tasks else ()
+    rows = [*_BEYOND, *(row(tasks) for row in made)]
     return _table(rows, name, options)
 
 

@@ -128,14 +128,20 @@ def _see_captions(model: DUET, projection: Tensor) -> None:
 
 def _share_words(model: DUET, world: World) -> None:
     vectors, projection = world.word_vectors(model.config.hidden_size)
-    table = model.embeddings.word_embeddings.weight
-    if table.shape != vectors.shape:
+    words, table = model.embeddings.word_map, model.embeddings.word_embeddings.weight
+    if len(table) != len(vectors):
         raise InputError(
             f"word table: the encoder knows {len(vectors)} words, the model {len(table)}; "
             "set --model.vocab-size to the encoder's"
         )
     with torch.no_grad():
-        table.copy_(torch.from_numpy(vectors))
+        whole = torch.from_numpy(vectors)
+        if words is not None:
+            # The best table of that width: what the first directions of the words hold.
+            _, _, directions = torch.linalg.svd(whole, full_matrices=False)
+            words.weight.copy_(directions[: table.shape[1]].T)
+            whole = whole @ words.weight
+        table.copy_(whole)
     _see_captions(model, torch.from_numpy(projection))
 
 
