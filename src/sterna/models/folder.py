@@ -52,7 +52,10 @@ def read_sizes(path: str | Path, kind: str, sizes: type[Sizes]) -> Sizes:
         raise InputError(
             f"{path}: expected format {FORMAT}, found {content.get('format')}; update sterna"
         )
-    odd = set(found) ^ {entry.name for entry in fields(sizes)}  # type: ignore[arg-type]
+    # A part that is off (None) may have come after the folder was written.
+    known = {entry.name: entry.default for entry in fields(sizes)}  # type: ignore[arg-type]
+    needed = {name for name, usual in known.items() if usual is not None}
+    odd = (set(found) - set(known)) | (needed - set(found))
     if odd:
         raise InputError(f"{path}: unknown or missing sizes {sorted(odd)}; write the model again")
     try:
