@@ -161,6 +161,7 @@ def test_text_branches_are_reduced_too(panoramas: Panoramas, episodes: list[Epis
         ({"vocab_size": 65}, "vocab_size is 65"),
         ({"language_layers": 4}, "language blocks"),
         ({"lang2visn": True}, "no text branches"),
+        ({"word_size": 8}, "word_size is 8 in the student and None in the teacher"),
     ],
 )
 def test_what_does_not_fit_is_refused(

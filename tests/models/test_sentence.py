@@ -179,6 +179,8 @@ def test_language_weights_of_other_sizes_are_refused(folder: Path) -> None:
         language_weights(folder, small_config(language_layers=4))
     with pytest.raises(InputError, match="name one source layer"):
         language_weights(folder, small_config(language_layers=2), layers=[0, 3])
+    with pytest.raises(InputError, match="the model's word_size is 8; leave that None"):
+        language_weights(folder, small_config(word_size=8))
 
 
 def test_word_table(folder: Path) -> None:
