@@ -175,7 +175,8 @@ class Trace:
     def open(self, phase: int, logits: Tensor) -> None:
         """Open the gates of a phase whose logits [U] are above the threshold, and fixed ones."""
         assert self.router is not None
-        self._gates[phase] = (logits > self.threshold) | self.router.fixed[phase]
+        fixed = self.router.fixed[phase].to(logits.device)
+        self._gates[phase] = (logits > self.threshold) | fixed
 
     def through(self, state: State) -> State:
         """Pass a state through all units."""
