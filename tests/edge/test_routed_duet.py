@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from cli_tools import sterna
 from sterna.actdistill.adapters.duet import DuetStack, recent_moves
 from sterna.actdistill.router import Router, RouterConfig
 from sterna.edge.bench.episode import Shape, observations, word_ids
@@ -179,6 +180,23 @@ def test_the_last_move_is_read_off_the_map(made: Made) -> None:
             np.testing.assert_allclose(found, wanted, atol=1e-6)
             checked += 1
     assert checked > 5
+
+
+def test_static_graphs_walk_and_keep_what_most_decisions_run(
+    capsys: pytest.CaptureFixture[str], made: Made, toy_house: Path, tmp_path: Path
+) -> None:
+    words = ("eval", made.folder, "--engine", "onnx-static", "--data", toy_house, "--views", "toy")
+    words = (*words, "--split", "val_seen", "--workers", 1, "--out", tmp_path, "--json")
+    said = sterna(capsys, *words).json
+    assert 0 <= said["scores"]["SR"]["mean"] <= 1
+    stack = made.routed.stack
+    fixed = {n for n, unit in enumerate(stack.units) if unit.fixed}
+    shares = [1.0 if n in fixed else 0.1 for n in range(len(stack.units))]
+    free = [n for n in range(len(stack.units)) if n not in fixed]
+    shares[free[-1]] = 0.9
+    known = {"open_": shares, "costs": [1.0] * len(shares)}
+    # There is room for all of them: what is hardly ever asked for stays out.
+    assert replace(made.routed, rho=1.0, **known).static() == (*sorted(fixed), free[-1])
 
 
 def test_wrong_budgets_are_refused(made: Made, exported: Any) -> None:

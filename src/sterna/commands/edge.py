@@ -39,7 +39,8 @@ class Export(Common):
     rho: float | None = None
     """Usual budget of a routed policy, one that it is calibrated for (default: 0.5)."""
     keep: tuple[int, ...] = ()
-    """Units of a routed policy's static graphs (default: those that run most often within rho)."""
+    """Units of a routed policy's static graphs (default: those that most decisions run, as far as
+    rho allows)."""
     static: bool = True
     """Write static graphs beside routed ones, for engines that refuse `If`."""
 

@@ -36,7 +36,7 @@ class Eval(Common):
     """RxR: only episodes in these languages (en, hi, te, or such as en-IN)."""
     role: Literal["guide", "follower"] | None = None
     """RxR: paths of guides (default), or of followers."""
-    engine: Literal["torch", "onnx", "onnx-int8"] = "torch"
+    engine: Literal["torch", "onnx", "onnx-int8", "onnx-static", "onnx-static-int8"] = "torch"
     """What computes: torch for a saved policy, the others for an exported folder."""
     workers: int | None = None
     """With ONNX: processes that share the episodes (default: cores / threads, one thread each)."""

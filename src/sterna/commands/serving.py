@@ -43,7 +43,7 @@ class Serve:
 
     folder: tyro.conf.Positional[Path]
     """Folder that `sterna export` wrote."""
-    engine: Literal["onnx", "onnx-int8"] = "onnx"
+    engine: Literal["onnx", "onnx-int8", "onnx-static", "onnx-static-int8"] = "onnx"
     """Graphs to run."""
     host: str = "127.0.0.1"
     """Address to listen on; one that others can reach needs a token."""

@@ -30,6 +30,8 @@ from sterna.errors import InputError
 
 Graphs = dict[str, dict[str, str]]
 GATES, ROUTER_INPUTS = "gates", ("threshold",)
+_USUAL = 0.5
+"""Share of decisions from which on a unit belongs to a static model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +65,18 @@ class Routed:
         return self.thresholds[self.rho]
 
     def static(self) -> tuple[int, ...]:
-        """Return the units of a static model: those that run most often, within the budget."""
+        """Return the units of a static model, within the budget, those that run most often first.
+
+        Only units that run in at least half of what was calibrated on: what is hardly ever asked
+        for is not what the others expect to meet, even where there is room for it.
+        """
         if not self.open_:
             raise InputError(
                 "export: how often each unit runs is not known, so none can be chosen for a static "
                 "model; calibrate first, or name them (--keep 0 1 3)"
             )
-        order = sorted(range(len(self.open_)), key=lambda n: (-self.open_[n], n))
+        usual = [n for n, share in enumerate(self.open_) if share >= _USUAL]
+        order = sorted(usual, key=lambda n: (-self.open_[n], n))
         fixed = tuple(unit.fixed for unit in self.stack.units)
         return fill(order, Costs(tuple(self.costs), fixed), self.rho)
 

@@ -14,7 +14,13 @@ import torch
 from sterna import processes
 from sterna.data.episodes import Episode
 from sterna.data.objects import ObjectStore
-from sterna.edge.runtime.folder import ENGINES, Manifest, is_export, read_manifest
+from sterna.edge.runtime.folder import (
+    ENGINES,
+    ROUTED_ENGINES,
+    Manifest,
+    is_export,
+    read_manifest,
+)
 from sterna.edge.walks import walk_all
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
@@ -47,8 +53,9 @@ TORCH = "torch"
 class Power:
     """What computes, and with how much of the machine.
 
-    `engine` is torch for saved policies, onnx or onnx-int8 for exported folders, which `workers`
-    processes walk (None: cores / threads), each with `threads` threads.
+    `engine` is torch for saved policies, for exported folders one of theirs (onnx, onnx-int8;
+    static ones of routed policies), which `workers` processes walk (None: cores / threads), each
+    with `threads` threads.
     """
 
     engine: str = TORCH
@@ -57,8 +64,8 @@ class Power:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.engine not in (TORCH, *ENGINES):
-            known = ", ".join((TORCH, *ENGINES))
+        if self.engine not in (TORCH, *ENGINES, *ROUTED_ENGINES):
+            known = ", ".join((TORCH, *ENGINES, *ROUTED_ENGINES))
             raise InputError(f"engine {self.engine!r} is unknown; choose one of {known}")
         if self.engine != TORCH and not processes.alone():
             raise InputError(

@@ -278,7 +278,7 @@ def _exported(ask: Ask, shape: Shape) -> Subject:
     folder = Path(ask.model)
     manifest = read_manifest(folder)
     for engine in ask.engines:
-        if engine not in EXPORTED:
+        if engine not in (*EXPORTED, *ROUTED_ENGINES):
             raise InputError(
                 f"{folder}: an exported folder holds no weights for {engine}; name the policy "
                 f"itself, PRESET or RUN:{engine}"
