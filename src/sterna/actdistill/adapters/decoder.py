@@ -219,7 +219,8 @@ def _added(state: DecoderState, unit: int) -> Tensor:
     return x
 
 
-def _width(trunk: Any) -> int:
+def width_of(trunk: Any) -> int:
+    """Return the width of all attention heads of a layer together."""
     config = trunk.config
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(head * config.num_attention_heads)
@@ -227,9 +228,17 @@ def _width(trunk: Any) -> int:
 
 def layer_cost(trunk: Any, number: int, tokens: int, past: int) -> float:
     """Return the FLOPs of a layer on one sample: linears, and attention to all tokens so far."""
-    parts = trunk.layers[number].modules()
-    linears = sum(part.weight.numel() for part in parts if isinstance(part, nn.Linear))
-    return float(tokens * (2 * linears + 4 * (tokens + past) * _width(trunk)))
+    return pass_cost(linear_weights(trunk.layers[number]), width_of(trunk), tokens, past)
+
+
+def linear_weights(layer: nn.Module) -> int:
+    """Return how many weights the linears of a layer have."""
+    return sum(part.weight.numel() for part in layer.modules() if isinstance(part, nn.Linear))
+
+
+def pass_cost(linears: int, width: int, tokens: int, past: int) -> float:
+    """Return the FLOPs of `tokens` through a layer of so many weights, `past` tokens before."""
+    return float(tokens * (2 * linears + 4 * (tokens + past) * width))
 
 
 def new_cache(trunk: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from sterna.actdistill.adapters.decoder import (
     DecoderStack,
     DecoderState,
     Layout,
-    layer_cost,
+    linear_weights,
+    pass_cost,
     picked,
     replaced,
+    width_of,
 )
 from sterna.actdistill.losses import IGNORED
 from sterna.actdistill.stack import Choices, Decide, RouterInput, register
@@ -139,6 +141,21 @@ class Held:
     spent: float = 0.0
     """FLOPs of layers that ran, and what they were with every gate open."""
     full: float = 0.0
+    _rows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
+
+    def begin(self, gates: Tensor) -> None:
+        """Take the gates [B, U] of the next answers."""
+        self.gates, self._rows = gates, {}
+        self.open_ += gates.double().sum(0).cpu().numpy()
+        self.asked += len(gates)
+
+    def rows(self, unit: int, count: int) -> Tensor:
+        """Return the rows of `count` that a layer is open for; found once for all passes."""
+        if (unit, count) not in self._rows:
+            assert self.gates is not None
+            gates = self.gates[:, unit].repeat_interleave(count // len(self.gates), 0)
+            self._rows[unit, count] = (gates > 0.5).nonzero().squeeze(1)
+        return self._rows[unit, count]
 
 
 @contextmanager
@@ -155,15 +172,13 @@ def hooked(stack: NavigatorStack, decide: Decide) -> Iterator[Held]:
         held.ids, held.mask = given.get("input_ids"), given.get("attention_mask")
 
     def routed(number: int, layer: Any) -> Callable[..., Tensor]:
-        inner = type(layer).forward
+        inner, linears, width = type(layer).forward, linear_weights(layer), width_of(stack.trunk)
 
         def forward(x: Tensor, **given: Any) -> Tensor:
             if number == 0 and _fresh(given):
                 _decide(stack, decide, held, x)
-            assert held.gates is not None
-            gates = held.gates.repeat_interleave(len(x) // len(held.gates), 0)
-            rows = (gates[:, number] > 0.5).nonzero().squeeze(1)
-            cost = layer_cost(stack.trunk, number, x.shape[1], _past(given))
+            rows = held.rows(number, len(x))
+            cost = pass_cost(linears, width, x.shape[1], _past(given))
             held.full += cost * len(x)
             held.spent += cost * len(rows)
             if not len(rows):
@@ -205,9 +220,7 @@ def _decide(stack: NavigatorStack, decide: Decide, held: Held, x: Tensor) -> Non
     if previous is None or len(previous) != len(x):
         previous = torch.full((len(x), PREVIOUS), -1)
     recent = one_hot(previous.to(x.device))
-    held.gates = decide(0, RouterInput(x, vision, x, prompt & ~vision, recent))
-    held.open_ += held.gates.double().sum(0).cpu().numpy()
-    held.asked += len(x)
+    held.begin(decide(0, RouterInput(x, vision, x, prompt & ~vision, recent)))
 
 
 def answer(
