@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from sterna.data.ego.memory import history
 from sterna.data.ego.samples import EgoSample
 from sterna.models.navigator.generation import sample
-from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.small import SMALL_SIZES, small_model, small_processor
 from sterna.models.navigator.vlm import History, VlmNavigator
 from sterna.train.sft import SftTask, Weighed
 from sterna.vlnr1.answers import Answered, AnswersConfig, AnswersTask
 from sterna.vlnr1.objective import ObjectiveConfig
+from sterna.world.talk.memory import history
+from sterna.world.talk.prompts import Wording
 
 ANSWER = 6
 

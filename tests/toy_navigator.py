@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.small import SmallConfig, small_model, small_processor
 from sterna.models.navigator.vlm import History, VlmNavigator
+from sterna.world.talk.prompts import Wording
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 SIDE = 32

@@ -34,8 +34,8 @@ from sterna.actdistill.stack import (
 from sterna.errors import InputError
 from sterna.models.navigator.folder import open_published
 from sterna.models.navigator.generation import sample
-from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.vlm import Batch
+from sterna.world.talk.prompts import Wording
 from toy_llama_vla import pi0, pi0_batch, vla, vla_batch
 
 

@@ -13,12 +13,12 @@ from sterna.envs.house_worlds import HouseWorlds
 from sterna.envs.houses import agent_of
 from sterna.envs.tasks import draw_tasks
 from sterna.metrics.protocol import HOUSES, R2R_CE
-from sterna.models.navigator.prompts import Wording
 from sterna.recipes.continuous import walk_episodes
 from sterna.recipes.controls import ForwardAgent
 from sterna.world.frames import Action
 from sterna.world.houses import make_house
 from sterna.world.houses.ground import ground_of
+from sterna.world.talk.prompts import Wording
 
 PROTOCOL = replace(HOUSES, name="TWELVE", max_steps=12)
 

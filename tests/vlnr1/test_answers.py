@@ -16,7 +16,6 @@ pytest.importorskip("transformers", reason="navigators need transformers: sterna
 from sterna.data.ego.samples import EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
-from sterna.models.navigator.choices import choices
 from sterna.models.navigator.folder import train_parts
 from sterna.models.navigator.generation import Answers
 from sterna.models.navigator.sources import StoreFrames
@@ -33,6 +32,7 @@ from sterna.vlnr1.answers import (
 from sterna.vlnr1.objective import ObjectiveConfig
 from sterna.vlnr1.offline import OfflineRunner, ask, judged
 from sterna.vlnr1.rewards import RewardConfig
+from sterna.world.talk.choices import choices
 from toy_navigator import FAMILIES, tiny
 from toy_sft import toy_store
 

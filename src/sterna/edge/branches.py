@@ -16,16 +16,21 @@ from sterna.edge.routed import Cut
 from sterna.errors import InputError
 
 
-def route(model: Any, cuts: Sequence[Cut], gates: Mapping[int, tuple[str, int]]) -> Any:
+def route(
+    model: Any,
+    cuts: Sequence[Cut],
+    gates: Mapping[int, tuple[str, int]],
+    kept: Collection[str] = (),
+) -> Any:
     """Put units into `If`s, in place: run where the gate is open, else hand on what came in.
 
     `gates` names for each unit that may be skipped a bool vector and the place in it. Returns the
-    model. What lies between units is an output no longer.
+    model. What lies between units is an output no longer, but for `kept`.
     """
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    _drop_outputs(graph, cuts)
+    _drop_outputs(graph, cuts, kept)
     for cut in cuts:
         if cut.unit not in gates:
             continue
@@ -53,13 +58,21 @@ def route(model: Any, cuts: Sequence[Cut], gates: Mapping[int, tuple[str, int]])
     return model
 
 
-def prune(model: Any, cuts: Sequence[Cut], keep: Collection[int], drop: Collection[str]) -> Any:
+def prune(
+    model: Any,
+    cuts: Sequence[Cut],
+    keep: Collection[int],
+    drop: Collection[str],
+    kept: Collection[str] = (),
+) -> Any:
     """Leave units out for good, in place: static, without `If`; outputs `drop` go too.
 
-    What nothing needs any more (the router, weights of units left out) goes as well.
+    What nothing needs any more (the router, weights of units left out) goes as well. What lies
+    between units is an output no longer, but for `kept` of units that stay.
     """
     graph = model.graph
-    _drop_outputs(graph, cuts)
+    left_out = {name for cut in cuts if cut.unit not in keep for name in cut.outputs}
+    _drop_outputs(graph, cuts, set(kept) - left_out)
     outputs = [entry for entry in graph.output if entry.name not in drop]
     del graph.output[:]
     graph.output.extend(outputs)
@@ -78,11 +91,14 @@ def prune(model: Any, cuts: Sequence[Cut], keep: Collection[int], drop: Collecti
     return model
 
 
-def _drop_outputs(graph: Any, cuts: Sequence[Cut]) -> None:
-    between = {name for cut in cuts for name in (*cut.inputs, *cut.outputs)}
-    kept = [entry for entry in graph.output if entry.name not in between]
+def _drop_outputs(graph: Any, cuts: Sequence[Cut], kept: Collection[str]) -> None:
+    between = {name for cut in cuts for name in (*cut.inputs, *cut.outputs)} - set(kept)
+    stay = [entry for entry in graph.output if entry.name not in between]
+    for entry in stay:
+        if entry.name in kept:  # of any length, and none where the unit was skipped
+            entry.type.tensor_type.ClearField("shape")
     del graph.output[:]
-    graph.output.extend(kept)
+    graph.output.extend(stay)
 
 
 def _key(node: Any) -> str:

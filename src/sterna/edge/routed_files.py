@@ -89,8 +89,12 @@ class Part:
     inputs: Mapping[str, tuple[Tensor, Mapping[int, Any]]]
     outputs: Sequence[str]
     units: Sequence[int] = ()
-    joined: bool = False
-    """Whether the graph takes its inputs behind the threshold as a row of any length."""
+    joined: int | None = None
+    """The graph takes its inputs from this one on as a row of any length; None: one by one."""
+    cached: bool = False
+    """Units leave keys and values, which stay outputs of the graph; gates are an input of it."""
+    exact: bool = False
+    """Stays float32 in every engine, as routers do."""
 
 
 def parts_of(routed: Routed) -> dict[str, Part]:
@@ -113,7 +117,7 @@ def parts_of(routed: Routed) -> dict[str, Part]:
             inputs={"threshold": (torch.zeros(()), {}), **inputs},
             outputs=["actions", GATES],
             units=units,
-            joined=True,
+            joined=1,
         )
     }
 
@@ -154,7 +158,8 @@ def write_flat(part: Part, path: Path) -> list[Cut]:
         outputs += trace.between
         cuts = list(trace.cuts)
     example = (part.graph, {n: (v, dict(s)) for n, (v, s) in part.inputs.items()}, outputs)
-    write_graph(example, path, shapes=(free[0], free[1:]) if part.joined else None)
+    at = part.joined
+    write_graph(example, path, shapes=None if at is None else (*free[:at], free[at:]))
     return cuts
 
 
@@ -165,42 +170,98 @@ def write_routed(
 
     With `keep` (units of the static model) static graphs too, for engines that refuse `If`.
     """
+    fixed = [unit.fixed for unit in routed.stack.units]
+    return write_parts(parts_of(routed), fixed, folder, int8=int8, keep=keep)
+
+
+def write_parts(
+    parts: Mapping[str, Part],
+    fixed: Sequence[bool],
+    folder: Path,
+    *,
+    int8: bool,
+    keep: Sequence[int] | None = None,
+    whole: bool = False,
+) -> Graphs:
+    """Write graphs, flat, then cut; `fixed` says of every unit whether it always runs.
+
+    With `whole` every unit runs for good: no `If`, and no static graphs beside.
+    """
     check_installed()
     kinds = [ENGINES[0], *([ENGINES[1]] if int8 else [])]
     static = dict(zip(ENGINES, ROUTED_ENGINES, strict=True))
     graphs: Graphs = {kind: {} for kind in kinds}
     if keep is not None:
         graphs |= {static[kind]: {} for kind in kinds}
-    for name, part in parts_of(routed).items():
+    for name, part in parts.items():
+        if part.exact:
+            write_flat(part, folder / f"{name}.onnx")
+            for kind in kinds:
+                graphs[kind][name] = f"{name}.onnx"
+            continue
         flat = {kind: folder / f"{name}.{kind}.flat" for kind in kinds}
         cuts = write_flat(part, flat[ENGINES[0]])
+        if part.cached:
+            _measure_first(cuts, flat[ENGINES[0]])
         if int8:
             before = cuts[0].inputs if cuts and name == "policy" else ()
-            spared = (GATES,) if cuts else ()
+            spared = (GATES,) if cuts and not part.cached else ()
             quantise(name, flat[ENGINES[0]], flat[ENGINES[1]], spared=spared, before=before)
         for kind in kinds:
             end = "int8.onnx" if kind == ENGINES[1] else "onnx"
-            graphs[kind][name] = _routed(part, cuts, flat[kind], folder / f"{name}.{end}", routed)
+            file = folder / f"{name}.{end}"
+            graphs[kind][name] = file.name
+            if whole:
+                _static(part, cuts, flat[kind], file, part.units)
+            else:
+                _routed(part, cuts, flat[kind], file, fixed)
             if keep is not None:
-                file = f"{name}.static.{end}" if cuts else f"{name}.{end}"
-                graphs[static[kind]][name] = file
+                file = folder / (f"{name}.static.{end}" if cuts else f"{name}.{end}")
+                graphs[static[kind]][name] = file.name
                 if cuts:
-                    _static(cuts, flat[kind], folder / file, keep)
+                    _static(part, cuts, flat[kind], file, keep)
             flat[kind].unlink()
     return graphs
 
 
-def _routed(part: Part, cuts: Sequence[Cut], flat: Path, file: Path, routed: Routed) -> str:
+def _measure_first(cuts: Sequence[Cut], file: Path) -> None:
+    """Let a graph measure how many tokens came before at its first unit alone, which always runs.
+
+    The exporter takes that length from whichever unit's keys or values it met last; those of a unit
+    that is skipped are empty.
+    """
+    import onnx
+
+    model = onnx.load(file)
+    made = {node.output[0]: node for node in model.graph.node if node.op_type == "Identity"}
+
+    def source(name: str) -> str:
+        return source(made[name].input[0]) if name in made else name
+
+    past = [source(name) for cut in cuts for name in cut.inputs[1:]]
+    for node in model.graph.node:
+        if node.op_type == "Shape" and source(node.input[0]) in past:
+            node.input[0] = past[0]
+    onnx.save(model, file)
+
+
+def _kept(part: Part, cuts: Sequence[Cut]) -> set[str]:
+    """Return the outputs of units that stay outputs of the graph: keys and values."""
+    return {name for cut in cuts for name in cut.outputs[1:]} if part.cached else set()
+
+
+def _routed(part: Part, cuts: Sequence[Cut], flat: Path, file: Path, fixed: Sequence[bool]) -> None:
     import onnx
 
     model = onnx.load(flat)
-    units = routed.stack.units
-    gates = {u: (GATES, n) for n, u in enumerate(part.units) if not units[u].fixed}
-    onnx.save(route(model, cuts, gates), file)
-    return file.name
+    if part.cached:
+        given = onnx.helper.make_tensor_value_info(GATES, onnx.TensorProto.BOOL, [len(fixed)])
+        model.graph.input.append(given)
+    gates = {u: (GATES, n) for n, u in enumerate(part.units) if not fixed[u]}
+    onnx.save(route(model, cuts, gates, _kept(part, cuts)), file)
 
 
-def _static(cuts: Sequence[Cut], flat: Path, file: Path, keep: Sequence[int]) -> None:
+def _static(part: Part, cuts: Sequence[Cut], flat: Path, file: Path, keep: Sequence[int]) -> None:
     import onnx
 
-    onnx.save(prune(onnx.load(flat), cuts, set(keep), {GATES}), file)
+    onnx.save(prune(onnx.load(flat), cuts, set(keep), {GATES}, _kept(part, cuts)), file)

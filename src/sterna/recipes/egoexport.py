@@ -36,7 +36,7 @@ def export_sharegpt(
     with the action from the current frame. `dataset_info.json` tells LLaMA-Factory of it.
     """
     from sterna.metrics.protocol import Protocol
-    from sterna.models.navigator.prompts import Wording
+    from sterna.world.talk.prompts import Wording
 
     store = EgoStore(folder)
     _check_new(out)

@@ -24,7 +24,6 @@ from sterna.models.navigator.folder import (
     save,
     train_parts,
 )
-from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.small import SMALL_SIZES, small_model, small_processor
 from sterna.models.navigator.sources import Images, JoinedImages, SeenFrames, StoreFrames
 from sterna.models.navigator.vlm import History, VlmNavigator
@@ -41,6 +40,7 @@ from sterna.train.log import RunLog
 from sterna.train.loop import LoopConfig, Scores
 from sterna.train.schedule import OptimizerConfig
 from sterna.train.sft import SftRunner, SftTask, judge
+from sterna.world.talk.prompts import Wording
 
 PROTOCOL = "protocol.json"
 

@@ -11,13 +11,13 @@ from sterna.data.ego.samples import EgoSamples
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
 from sterna.metrics.protocol import Protocol
-from sterna.models.navigator.answers import Style
 from sterna.models.navigator.folder import LoraConfig, Precision
-from sterna.models.navigator.prompts import Order, Told, Wording
 from sterna.models.navigator.small import SmallConfig
 from sterna.recipes.sight import SightConfig
 from sterna.train.loop import LoopConfig
 from sterna.train.schedule import OptimizerConfig
+from sterna.world.talk.answers import Style
+from sterna.world.talk.prompts import Order, Told, Wording
 
 SMALL = "navigator-s"
 

@@ -34,11 +34,11 @@ from sterna.errors import InputError
 from sterna.files import read_json
 from sterna.models.navigator.families import causal_class, config_class
 from sterna.models.navigator.folder import SETTINGS
-from sterna.models.navigator.pixels import ImageConfig, patch_grid, token_grid
 from sterna.recipes.plan import peak_bytes, span
 from sterna.recipes.sft import prepare_sft, timed
 from sterna.recipes.sftconfig import SMALL, SftRun
 from sterna.train.sft import image_counts
+from sterna.world.talk.images import ImageConfig, patch_grid, token_grid
 
 TEXT_TOKENS = {"vln-ego": 260, "short": 60}
 """Tokens of a prompt without its images, with its answer (a long instruction)."""

@@ -26,8 +26,7 @@ from sterna.data.ego.store import EgoCamera
 from sterna.errors import InputError
 from sterna.models.encoder import DTYPES, Precision
 from sterna.models.navigator.folder import save
-from sterna.models.navigator.pixels import Frames, token_grid
-from sterna.models.navigator.prompts import Wording
+from sterna.models.navigator.pixels import Frames
 from sterna.models.navigator.small import SmallConfig, small_model, small_processor
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.train.log import RunLog
@@ -38,6 +37,8 @@ from sterna.world.houses.render import Camera, Renderer
 from sterna.world.houses.scene import STRUCTURE
 from sterna.world.houses.seen import COLOUR_NAMES, ROOMS, Cells, cells_of, seen
 from sterna.world.houses.words import name_vectors
+from sterna.world.talk.images import token_grid
+from sterna.world.talk.prompts import Wording
 
 Numbers = NDArray[np.float32]
 _FARTHEST = 20.0  # metres; what lies beyond counts as this

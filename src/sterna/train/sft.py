@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sterna.data.ego.memory import history
 from sterna.data.ego.samples import EgoSample, EgoSamples
 from sterna.data.episodes import Episode
 from sterna.errors import InputError
@@ -32,6 +31,7 @@ from sterna.train.loop import LoopConfig, Progress, Runner, Scores
 from sterna.train.schedule import Batches, OptimizerConfig
 from sterna.train.task import TaskOutput
 from sterna.world.geometry import Ints
+from sterna.world.talk.memory import history
 
 _PROGRESS = "progress.json"
 

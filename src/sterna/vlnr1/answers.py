@@ -20,14 +20,15 @@ import torch
 from torch import Tensor, nn
 
 from sterna.errors import InputError
-from sterna.models.navigator.choices import Choices, choices
-from sterna.models.navigator.pixels import Frames, Grid
+from sterna.models.navigator.pixels import Frames
 from sterna.models.navigator.processor import IGNORED
-from sterna.models.navigator.prompts import Asked
 from sterna.models.navigator.vlm import Batch, VlmNavigator
 from sterna.train.task import TaskOutput
 from sterna.vlnr1.objective import ObjectiveConfig, entropy, item_weights, k3, objective
 from sterna.world.geometry import Floats, Ints
+from sterna.world.talk.choices import Choices, choices
+from sterna.world.talk.images import Grid
+from sterna.world.talk.prompts import Asked
 
 
 @dataclass(frozen=True, kw_only=True)

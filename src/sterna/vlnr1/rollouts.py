@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sterna.data.ego.memory import history
 from sterna.data.ego.samples import PREVIOUS
 from sterna.data.episodes import Episode
 from sterna.envs.continuous import ContinuousNavEnv
@@ -27,7 +26,6 @@ from sterna.errors import InputError
 from sterna.metrics import Protocol, Trace, continuous_scores
 from sterna.models.navigator.agent import ActingConfig, NavigatorAgent, Observation
 from sterna.models.navigator.generation import sample
-from sterna.models.navigator.pixels import Grid
 from sterna.train.loop import LoopConfig, Runner
 from sterna.train.schedule import OptimizerConfig
 from sterna.vlnr1.answers import Answered, AnswersConfig, AnswersTask, cut, weighted
@@ -38,6 +36,8 @@ from sterna.vlnr1.walks import WalkReward, walk_rewards
 from sterna.world.frames import Action
 from sterna.world.geometry import Floats, Ints
 from sterna.world.space import sample_path
+from sterna.world.talk.images import Grid
+from sterna.world.talk.memory import history
 
 _WATCHED = ("SR", "SR_1m", "SPL", "NE", "nDTW", "OSR", "steps", "collisions")
 """Scores of the drawn walks that a run logs."""

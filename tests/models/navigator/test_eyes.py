@@ -10,12 +10,13 @@ from sterna.models.encoder import SHIPPED, load_encoder
 from sterna.models.navigator.eyes import Eyes, picture
 from sterna.models.navigator.folder import load, save
 from sterna.models.navigator.houseeyes import PARTS, HouseEyes
-from sterna.models.navigator.pixels import patch_grid, patches
+from sterna.models.navigator.pixels import patches
 from sterna.recipes.sft import take_tower
 from sterna.recipes.sight import SightConfig, look
 from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.scene import STRUCTURE
 from sterna.world.houses.words import name_vectors
+from sterna.world.talk.images import patch_grid
 from toy_navigator import FAMILIES, SIDE, samples, tiny
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)

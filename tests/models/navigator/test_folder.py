@@ -16,8 +16,8 @@ from sterna.models.navigator.folder import (
     save,
     train_parts,
 )
-from sterna.models.navigator.prompts import Wording
 from sterna.models.navigator.vlm import VlmNavigator
+from sterna.world.talk.prompts import Wording
 from toy_navigator import FAMILIES, SIDE, samples, tiny
 
 SIZE = (SIDE, SIDE)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sterna.errors import InputError
-from sterna.models.navigator.choices import choices, longest_answer
 from sterna.models.navigator.generation import Answers, Sampling, sample
 from sterna.models.navigator.processor import IGNORED
+from sterna.world.talk.choices import choices, longest_answer
 from toy_navigator import FAMILIES, SIDE, part, samples, tiny
 
 SIZE = (SIDE, SIDE)

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sterna.errors import InputError
-from sterna.models.navigator.pixels import ImageConfig, patch_grid, patches, pool, resized
-from sterna.models.navigator.processor import IGNORED, TEMPLATES, Processor
-from sterna.models.navigator.prompts import IMAGE, Wording
+from sterna.models.navigator.pixels import patches, pool
+from sterna.models.navigator.processor import IGNORED, Processor
 from sterna.models.navigator.words import make_tokenizer
+from sterna.world.talk.images import ImageConfig, patch_grid, resized
+from sterna.world.talk.prompts import IMAGE, Wording
+from sterna.world.talk.reading import TEMPLATES
 from toy_navigator import SIDE, Asked, byte_tokenizer, processor, samples, tiny, tiny_config
 
 

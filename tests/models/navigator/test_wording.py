@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sterna.errors import InputError
 from sterna.metrics.protocol import R2R_CE, R2R_DUET, RXR_CE
-from sterna.models.navigator.answers import answer, parse
-from sterna.models.navigator.prompts import IMAGE, Wording, prompt
+from sterna.world.talk.answers import answer, parse
+from sterna.world.talk.prompts import IMAGE, Wording, prompt
 
 STYLES = ("vln-ego", "short")
 

@@ -9,10 +9,10 @@ from typing import overload
 import numpy as np
 
 from sterna.data.ego.joined import JoinedStore
-from sterna.data.ego.memory import history
 from sterna.data.ego.store import EgoEpisode, EgoStore
 from sterna.errors import InputError
 from sterna.world.geometry import Ints
+from sterna.world.talk.memory import history
 
 PREVIOUS = 8
 """How many of the last actions a sample tells."""

@@ -19,8 +19,13 @@ ENGINES = ("onnx", "onnx-int8")
 """float32, and weights of 8 bits (one scale a column) with activations quantised as they come."""
 ROUTED_ENGINES = ("onnx-static", "onnx-static-int8")
 """The same of routed policies as static graphs: always the same layers, no `If`."""
-DUET, ACTOR = "DUET", "actor"
-"""Kinds of exported policies: navigators on graphs; policies from observations to actions."""
+DUET, ACTOR, NAVIGATOR = "DUET", "actor", "navigator"
+"""Kinds of exported policies: on graphs; from observations to actions; answering in words."""
+_OPENED_BY = {
+    DUET: "Navigator(Engine.open(...))",
+    ACTOR: "Actor.open(...)",
+    NAVIGATOR: "Answerer.open(...)",
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,8 +97,9 @@ def proven(root: Path, model: str) -> dict[str, Any]:
     """
     content = _content(root)
     if content["model"] != model:
-        opener = "Navigator(Engine.open(...))" if content["model"] == DUET else "Actor.open(...)"
-        raise InputError(f"{root}: holds a policy of kind {content['model']}; open it by {opener}")
+        kind = content["model"]
+        opener = _OPENED_BY.get(kind, "the version of sterna that wrote it")
+        raise InputError(f"{root}: holds a policy of kind {kind}; open it by {opener}")
     for name, expected in content["files"].items():
         found = sha256(root / name) if (root / name).is_file() else "no such file"
         if found != expected:
@@ -115,7 +121,7 @@ def threshold_of(routes: Mapping[str, Any], rho: float | None, folder: Path) -> 
 
 
 def kind_of(root: Path) -> str:
-    """Return the kind of policy that a folder holds (`DUET`, `ACTOR`); its files are not proven."""
+    """Return the kind of a folder's policy (`DUET`, `ACTOR`, `NAVIGATOR`); files are not proven."""
     return str(_content(root)["model"])
 
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sterna.data.ego.memory import history
 from sterna.data.ego.samples import PREVIOUS
 from sterna.errors import InputError
 from sterna.models.navigator.generation import sample
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.world.frames import Action
 from sterna.world.geometry import Ints
+from sterna.world.talk.memory import history
 
 Observation = Mapping[str, Any]
 """Holds `instruction` and `rgb` uint8 [h, w, 3]."""

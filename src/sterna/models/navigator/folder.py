@@ -28,15 +28,11 @@ from sterna.models.navigator.families import (
     quiet,
     transformers,
 )
-from sterna.models.navigator.pixels import ImageConfig
-from sterna.models.navigator.processor import (
-    TEMPLATES,
-    Processor,
-    read_images,
-    read_tokenizer,
-)
-from sterna.models.navigator.prompts import Wording
+from sterna.models.navigator.processor import Processor, read_images
 from sterna.models.navigator.vlm import History, VlmNavigator
+from sterna.world.talk.images import ImageConfig
+from sterna.world.talk.prompts import Wording
+from sterna.world.talk.reading import TEMPLATES, read_tokenizer
 
 SETTINGS, FORMAT = "navigator.json", 1
 Precision = Literal["fp32", "bf16"]

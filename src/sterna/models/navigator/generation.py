@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sterna.errors import InputError
-from sterna.models.navigator.choices import Choices, choices, longest_answer
 from sterna.models.navigator.vlm import Batch, VlmNavigator, aligned
+from sterna.world.talk.choices import Choices, choices, longest_answer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from sterna.errors import InputError
 from sterna.models.encoder import SHIPPED, load_encoder
 from sterna.models.navigator.eyes import seeing_class
 from sterna.models.navigator.families import config_class
-from sterna.models.navigator.pixels import ImageConfig
 from sterna.models.navigator.processor import Processor
 from sterna.models.navigator.words import SMALL_TEMPLATE, make_tokenizer, token_texts
 from sterna.world.houses.words import SIZE, word_vectors
+from sterna.world.talk.images import ImageConfig
 
 Family = Literal["qwen2_5_vl", "qwen3_vl"]
 _MIDDLE = (0.5, 0.5, 0.5)

@@ -21,9 +21,10 @@ from tqdm import tqdm
 from sterna.data.ego.store import EgoStore
 from sterna.errors import InputError
 from sterna.files import read_json, write_json
-from sterna.models.navigator.pixels import Frames, Grid
+from sterna.models.navigator.pixels import Frames
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.world.geometry import Ints
+from sterna.world.talk.images import Grid
 
 _AT_ONCE = 128  # frames read and seen together
 FEATURES, KEY = "features.npy", "features.json"

@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from sterna.errors import InputError
 from sterna.models.navigator.eyes import Eyes
-from sterna.models.navigator.pixels import Frames, Grid, patch_grid, patches
+from sterna.models.navigator.pixels import Frames, patches
 from sterna.models.navigator.processor import IGNORED, Encoded, Processor
-from sterna.models.navigator.prompts import Asked, Wording
+from sterna.world.talk.images import Grid, patch_grid
+from sterna.world.talk.prompts import Asked, Wording
 
 _AT_ONCE = 256  # frames the tower sees together
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Which past frames a navigator is shown; see `sterna.data.ego.memory.history`."""
+    """Which past frames a navigator is shown; see `sterna.world.talk.memory.history`."""
 
     kind: str = "long-short"
     budget: int = 16

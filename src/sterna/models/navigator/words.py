@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, trainers
 from tokenizers import pre_tokenizers as splits
 
-from sterna.models.navigator.answers import WORDS
-from sterna.models.navigator.processor import Template
 from sterna.world.houses.language.vocabulary import vocabulary
+from sterna.world.talk.answers import WORDS
+from sterna.world.talk.reading import Template
 
 PAD, END, IMAGE_TOKEN = "<|pad|>", "<|end|>", "<|image|>"
 SMALL_TEMPLATE = Template(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from sterna.errors import InputError
-from sterna.models.navigator.processor import Processor
-from sterna.models.navigator.prompts import Wording
 from sterna.world.frames import Action
+from sterna.world.talk.prompts import Wording
+from sterna.world.talk.reading import Reader
 
 Tokens = tuple[int, ...]
 
@@ -38,7 +38,7 @@ class Choices:
         return self.later if number else self.first
 
 
-def choices(processor: Processor, wording: Wording) -> Choices:
+def choices(processor: Reader, wording: Wording) -> Choices:
     """Return the answers of a wording in a processor's tokens.
 
     `InputError` where the tokenizer blurs them: two options that begin with the same token, or
@@ -70,7 +70,7 @@ def _slot(options: Sequence[Tokens]) -> Slot:
     )
 
 
-def longest_answer(processor: Processor, wording: Wording) -> int:
+def longest_answer(processor: Reader, wording: Wording) -> int:
     """Return the most tokens that a right answer and its end can have."""
     texts = [wording.texts[action] for action in Action]
     longest = max(texts, key=lambda text: len(processor.text_ids(text)))

@@ -14,8 +14,9 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 
 from sterna.errors import InputError
-from sterna.metrics.protocol import Protocol as Rules
-from sterna.models.navigator.answers import (
+from sterna.world.frames import Action
+from sterna.world.geometry import Ints
+from sterna.world.talk.answers import (
     FORWARD_STEP,
     WORDS,
     Style,
@@ -24,14 +25,28 @@ from sterna.models.navigator.answers import (
     options,
     parse,
 )
-from sterna.world.frames import Action
-from sterna.world.geometry import Ints
 
 IMAGE = "<image>"
 Order = Literal["ABCD", "DABC"]
 """Order in which options are listed; DABC is that of VLN-Ego's converter."""
 Told = Literal["first", "last"]
 """Where the instruction stands: before all images, or after them."""
+
+
+class Rules(Protocol):
+    """What a wording needs of an evaluation protocol (`sterna.metrics.Protocol` is one)."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def turn_angle(self) -> float | None:
+        """Degrees of a turn; None on graphs."""
+
+    @property
+    def forward_step(self) -> float | None:
+        """Metres of a step forward; None on graphs."""
 
 
 class Asked(Protocol):

@@ -1,0 +1,328 @@
+"""A vision-language navigator as an exported folder: graphs, manifest, and its card beside torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sterna import __version__
+from sterna.actdistill.adapters.decoder import linear_weights, width_of
+from sterna.actdistill.adapters.navigator import NavigatorStack, hooked, previous_actions
+from sterna.actdistill.flops import counted
+from sterna.actdistill.router import Router
+from sterna.actdistill.stack import Decide, everything
+from sterna.data.ego.samples import PREVIOUS
+from sterna.edge.asked import (
+    ROUTE,
+    SEE,
+    asked_parts,
+    cache_shape,
+    frame_size,
+    plain_attention,
+)
+from sterna.edge.card import CARD, README, machine
+from sterna.edge.export import TOKENIZER, new_folder
+from sterna.edge.routed_files import Graphs, Part, Routed, write_parts
+from sterna.edge.routed_folder import routes_of
+from sterna.edge.runtime.answerer import Answered, Answerer, Seen
+from sterna.edge.runtime.folder import FORMAT, MANIFEST, NAVIGATOR, digest
+from sterna.files import sha256, write_json, write_text
+from sterna.models.navigator.generation import sample
+from sterna.models.navigator.pixels import pool
+from sterna.models.navigator.vlm import VlmNavigator
+from sterna.world.talk.images import token_grid
+from sterna.world.talk.memory import history
+
+DECISIONS = 24
+"""Answers that a card compares."""
+_EVERY = -1e9
+_TOLD = ("go to the red sofa in the kitchen", "go to the bed", "turn left and stop at the lamp")
+
+
+@dataclass(frozen=True)
+class _Question:
+    instruction: str
+    history: Any
+    previous: Any
+
+
+class TorchAnswerer:
+    """A navigator in torch behind the interface of `runtime.answerer.Answerer`, one row a call."""
+
+    def __init__(self, stack: NavigatorStack, router: Router | None = None, threshold: float = 0.0):
+        """Take a navigator; without a router every layer runs."""
+        self.stack = stack.eval()
+        self.navigator: VlmNavigator = stack.model
+        self.size = frame_size(self.navigator)
+        self.wording = self.navigator.wording
+        self._decide: Decide = everything(stack) if router is None else router.decide(threshold)
+
+    @torch.no_grad()
+    def see(self, frame: Any) -> Seen:
+        """Look at a frame (`then` is what the processor makes of `now`)."""
+        seen = self.navigator.features(np.asarray(frame)[None])
+        images = self.navigator.processor.images
+        then = pool(seen, token_grid(*self.size, images), images.history_pool)
+        return Seen(seen[0].numpy(), then[0].numpy())
+
+    def answer(self, instruction: str, seen: Sequence[Seen], taken: Sequence[int]) -> Answered:
+        """Answer as `Answerer.answer` does."""
+        navigator = self.navigator
+        past = history(len(taken), navigator.history.kind, navigator.history.budget)
+        asked = _Question(instruction, past, np.array(taken[-PREVIOUS:], np.int64))
+        frames = [seen[int(i)].now for i in past] + [seen[-1].now]
+        features = torch.from_numpy(np.stack(frames))
+        batch = navigator.batch([asked], self.size, features=features)
+        with hooked(self.stack, self._decide) as held, torch.no_grad():
+            held.previous = previous_actions([taken])
+            found = sample(navigator, batch, constrained=True)
+        actions = self.wording.parse(found.texts[0])
+        assert actions is not None and held.gates is not None
+        return Answered(
+            actions=actions,
+            log_prob=float(found.log_probs.sum()),
+            gates=held.gates[0].numpy() > 0.5,
+            flops=held.spent,
+        )
+
+
+def export_navigator(
+    stack: NavigatorStack,
+    to: Path,
+    *,
+    routed: Routed | None = None,
+    int8: bool = False,
+    keep: Sequence[int] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Export a navigator into `to`, atomically; return its card.
+
+    With `routed` (of that stack) its layers stand in branches, and with `keep` static graphs of
+    those layers are written beside. `InputError` for what cannot be exported (`edge.asked`).
+    """
+    router = None if routed is None else routed.router
+    with new_folder(to) as folder, plain_attention(stack.model):
+        parts = asked_parts(stack, router)
+        fixed = [unit.fixed for unit in stack.units]
+        graphs = write_parts(
+            parts, fixed, folder, int8=int8, keep=keep, whole=router is None
+        )
+        for engine in graphs:
+            if engine.startswith("onnx-static"):
+                graphs[engine].pop(ROUTE, None)
+        written = stack.model.processor.save(folder)
+        content = _manifest(stack, parts, routed, graphs, keep, written, about or {})
+        _write(folder, content)
+        card = _card(stack, routed, folder, graphs, keep)
+        write_json(folder / CARD, card)
+        write_text(folder / README, readme(card))
+        _write(folder, content)
+    return card
+
+
+def _manifest(
+    stack: NavigatorStack,
+    parts: Mapping[str, Part],
+    routed: Routed | None,
+    graphs: Graphs,
+    keep: Sequence[int] | None,
+    written: Mapping[str, Any],
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    navigator = stack.model
+    images = navigator.processor.images
+    size = frame_size(navigator)
+    return {
+        "format": FORMAT,
+        "model": NAVIGATOR,
+        "version": __version__,
+        "graphs": graphs,
+        "frame": list(size),
+        "grids": {
+            "now": list(token_grid(*size, images)),
+            "then": list(token_grid(*size, images, past=True)),
+        },
+        "marks": images.marks,
+        "template": written["template"],
+        "wording": asdict(navigator.wording),
+        "history": asdict(navigator.history),
+        "previous": PREVIOUS,
+        "cache": list(cache_shape(stack)),
+        "tokenizer": TOKENIZER,
+        "flops": _costs(stack, parts, None if routed is None else routed.router),
+        "routes": _whole(stack) if routed is None else routes_of(routed, keep),
+        "about": json.loads(json.dumps(dict(about), allow_nan=False)),
+    }
+
+
+def _whole(stack: NavigatorStack) -> dict[str, Any]:
+    names = [unit.name for unit in stack.units]
+    budgets = [{"rho": 1.0, "threshold": _EVERY}]
+    return {"units": names, "rho": 1.0, "budgets": budgets, "static": None}
+
+
+def _costs(
+    stack: NavigatorStack, parts: Mapping[str, Part], router: Router | None
+) -> dict[str, Any]:
+    """Return what FLOPs are reckoned with: of a frame, of what follows a pass, of the layers."""
+    see = parts[SEE]
+    frame = see.inputs["frame"][0]
+    head = stack.model.core.lm_head.weight
+    found: dict[str, Any] = {
+        "see": counted(see.graph, lambda: see.graph(frame)),
+        "head": 2 * head.numel(),
+        "linears": [linear_weights(layer) for layer in stack.trunk.layers],
+        "width": width_of(stack.trunk),
+    }
+    if router is not None:
+        inner, config = stack.width * router.config.width, router.config
+        # The router's projections look at all tokens, masked afterwards.
+        found["router_token"] = 2 * inner * (config.vision + config.text)
+        rest = sum(p.numel() for p in router.parameters())
+        found["router"] = 2 * (rest - inner * (config.vision + config.text))
+    return found
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    names = sorted(file.name for file in folder.iterdir() if file.name != MANIFEST)
+    whole = content | {"files": {name: sha256(folder / name) for name in names}}
+    write_json(folder / MANIFEST, whole | {"digest": digest(whole)})
+
+
+def drawn_walk(size: tuple[int, int], steps: int, seed: int) -> list[Any]:
+    """Return frames uint8 [rows, columns, 3] of a made-up walk: patches of colour that drift."""
+    rng = np.random.default_rng([seed, 7])
+    coarse = rng.integers(0, 256, (steps + 4, 4, 4, 3))
+    rows, columns = size
+    out = []
+    for step in range(steps):
+        mixed = coarse[step : step + 4].mean(0)
+        whole = np.kron(mixed, np.ones((-(-rows // 4), -(-columns // 4), 1)))
+        out.append(whole[:rows, :columns].astype(np.uint8))
+    return out
+
+
+def _card(
+    stack: NavigatorStack,
+    routed: Routed | None,
+    folder: Path,
+    graphs: Graphs,
+    keep: Sequence[int] | None,
+) -> dict[str, Any]:
+    navigator = stack.model
+    budgets = {1.0: _EVERY} if routed is None else dict(routed.thresholds)
+    parity: dict[str, list[dict[str, Any]]] = {}
+    for engine in graphs:
+        static = engine.startswith("onnx-static")
+        rhos = [routed.rho] if routed is not None and static else list(budgets)
+        parity[engine] = []
+        for rho in rhos:
+            if static and keep is not None:
+                twin = TorchAnswerer(_only(stack, keep))
+            elif routed is None:
+                twin = TorchAnswerer(stack)
+            else:
+                twin = TorchAnswerer(stack, routed.router, routed.thresholds[rho])
+            ours = Answerer.open(folder, engine, rho=rho)
+            parity[engine].append({"rho": rho} | _compare(twin, ours, static))
+    files = {
+        file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)}
+        for file in sorted(folder.glob("*.onnx"))
+    }
+    return {
+        "name": folder.name.split(".")[1] if folder.name.startswith(".") else folder.name,
+        "kind": f"navigator ({navigator.family})",
+        "parameters": sum(p.numel() for p in navigator.parameters()),
+        "router_parameters": 0
+        if routed is None
+        else sum(p.numel() for p in routed.router.parameters()),
+        "units": [unit.name for unit in stack.units],
+        "frame": list(frame_size(navigator)),
+        "engines": list(graphs),
+        "files": files,
+        "decisions": DECISIONS,
+        "parity": parity,
+        "made_with": machine(),
+    }
+
+
+def _only(stack: NavigatorStack, keep: Sequence[int]) -> NavigatorStack:
+    pruned = stack.pruned(keep)
+    assert isinstance(pruned, NavigatorStack)
+    return pruned
+
+
+def _compare(twin: TorchAnswerer, ours: Answerer, static: bool) -> dict[str, Any]:
+    """Compare answers along made-up walks: what was done before is what torch said."""
+    same, gates, worst, ran, done = 0, 0, 0.0, 0, 0
+    most = twin.navigator.history.budget + 4
+    for walk, told in enumerate(_TOLD):
+        seen: tuple[list[Seen], list[Seen]] = ([], [])
+        taken: list[int] = []
+        steps = DECISIONS // len(_TOLD)
+        ask = set(np.linspace(0, most - 1, steps).astype(int).tolist())
+        for step, frame in enumerate(drawn_walk(twin.size, most, walk)):
+            for one, kept in zip((twin, ours), seen, strict=True):
+                kept.append(one.see(frame))
+            if step in ask:
+                wanted = twin.answer(told, seen[0], taken)
+                found = ours.answer(told, seen[1], taken)
+                alike = static or bool((wanted.gates == found.gates).all())
+                gates += alike
+                same += bool((wanted.actions == found.actions).all())
+                if alike and (wanted.actions == found.actions).all():
+                    worst = max(worst, abs(wanted.log_prob - found.log_prob))
+                ran, done = ran + int(found.gates.sum()), done + 1
+            taken.append((walk + step) % 3 + 1)
+    return {
+        "same_answers": same,
+        "same_gates": gates,
+        "compared": done,
+        "largest_difference": worst,
+        "units_run": ran / done,
+    }
+
+
+def readme(card: Mapping[str, Any]) -> str:
+    """Return a card as Markdown."""
+    rows, columns = card["frame"]
+    routes = ", each in an `If`" if card["router_parameters"] else ""
+    lines = [
+        f"# {card['name']}, exported",
+        "",
+        f"A {card['kind']} of {card['parameters']:,} parameters; {len(card['units'])} layers"
+        f"{routes}. It takes frames of {rows} x {columns} pixels; torch is not needed.",
+        "",
+        "```python",
+        "from sterna.edge.runtime.answerer import open_walker",
+        "",
+        f'walker = open_walker("this/folder", "{card["engines"][0]}")',
+        'walker.start("go to the red sofa")',
+        "action = walker.act(frame)  # again and again, until it says STOP",
+        "```",
+        "",
+        "Compared with torch on made-up walks:",
+        "",
+        "| engine | rho | same answers | same gates | layers run | largest difference, nats |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for engine, found in card["parity"].items():
+        lines += [
+            f"| {engine} | {row['rho']:g} | {row['same_answers']}/{row['compared']} "
+            f"| {row['same_gates']}/{row['compared']} | {row['units_run']:.2f} "
+            f"| {row['largest_difference']:.1e} |"
+            for row in found
+        ]
+    lines += ["", "| file | MB | SHA-256 |", "|---|--:|---|"]
+    lines += [
+        f"| {name} | {entry['bytes'] / 1e6:.2f} | {entry['sha256'][:16]} |"
+        for name, entry in card["files"].items()
+    ]
+    made = ", ".join(f"{name} {version}" for name, version in card["made_with"].items())
+    return "\n".join([*lines, "", f"Made with {made}."]) + "\n"
