@@ -31,7 +31,8 @@ class EvalEnv(Common):
     env: Literal["house", "habitat"]
     """house: our houses, in this process; habitat: a simulator server (docs/habitat.md)."""
     agent: str = "follower"
-    """Controls random, forward, follower (oracle), stay; or the folder of a navigator."""
+    """Controls random, forward, follower (oracle), stay; or the folder of a navigator, exported or
+    not."""
     split: str = "val_unseen"
     """Split to walk."""
     task: Literal["vlnce", "rxr-ce"] = "vlnce"
@@ -67,6 +68,10 @@ class EvalEnv(Common):
     """Actions of an answer to carry out before looking again (navigators; default: all)."""
     temperature: float = 0.0
     """Draw a navigator's answers at this temperature; 0: the likeliest."""
+    engine: Literal["onnx", "onnx-int8", "onnx-static", "onnx-static-int8"] = "onnx"
+    """What computes an exported navigator (one in torch has no choice)."""
+    rho: float | None = None
+    """Budget of an exported routed navigator (default: its usual one)."""
     blind: bool = False
     """Control: black frames (navigators)."""
     limit: int | None = None
@@ -110,6 +115,8 @@ def evaluate_env(argv: Sequence[str]) -> int:
         forward_steps=args.forward_steps,
         execute=args.execute,
         temperature=args.temperature,
+        engine=args.engine,
+        rho=args.rho,
         blind=args.blind,
         about=args.limit,
         shard=_shard(args.shard),

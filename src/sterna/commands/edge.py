@@ -48,6 +48,7 @@ class Export(Common):
 def export(argv: Sequence[str]) -> int:
     """Export a policy."""
     from sterna.edge.card import readme
+    from sterna.recipes.asking import navigator_folder
     from sterna.recipes.exporting import Check, run_export
     from sterna.recipes.options import use_threads
     from sterna.recipes.subjects import routed_folder
@@ -56,6 +57,8 @@ def export(argv: Sequence[str]) -> int:
     use_threads(args.threads)
     if routed_folder(str(args.policy)):
         return _routed(args)
+    if navigator_folder(args.policy):
+        return _navigator(args)
     check = Check(split=args.split, episodes=args.episodes, workers=args.workers)
     card = run_export(
         args.policy,
@@ -74,13 +77,26 @@ def export(argv: Sequence[str]) -> int:
     return 0
 
 
+def _navigator(args: Export) -> int:
+    from sterna.edge.asked_folder import readme
+    from sterna.recipes.asking import run_export_navigator
+
+    card = run_export_navigator(args.policy, args.to, int8=args.int8)
+    text = f"{readme(card)}\nexported: {args.to}"
+    following = f"sterna eval --env house --agent {args.to}"
+    say(f"{text}\nnext: {following}", card | {"out": str(args.to)}, args.json)
+    return 0
+
+
 def _routed(args: Export) -> int:
+    from sterna.edge.asked_folder import readme as navigator_readme
     from sterna.edge.routed_folder import readme as actor_readme
-    from sterna.recipes.actdistill import DuetAct
+    from sterna.recipes.actdistill import DuetAct, NavigatorAct
     from sterna.recipes.routed import open_run
     from sterna.recipes.routed_export import is_student, readme, run_export_routed
 
-    walks = is_student(args.policy) and isinstance(open_run(args.policy), DuetAct)
+    run = open_run(args.policy) if is_student(args.policy) else None
+    walks = isinstance(run, DuetAct)
     card = run_export_routed(
         args.policy,
         args.to,
@@ -92,6 +108,7 @@ def _routed(args: Export) -> int:
         split=args.split,
         about=args.episodes,
     )
-    text = f"{(readme if walks else actor_readme)(card)}\nexported: {args.to}"
+    told = navigator_readme if isinstance(run, NavigatorAct) else actor_readme
+    text = f"{(readme if walks else told)(card)}\nexported: {args.to}"
     say(f"{text}\nnext: sterna bench latency {args.to}", card | {"out": str(args.to)}, args.json)
     return 0

@@ -232,9 +232,7 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
         **past,
     }
     parts = {
-        SEE: Part(
-            graph=see, inputs={"frame": (frame.view(*see.size, 3), {})}, outputs=["now", "then"]
-        ),
+        SEE: Part(graph=see, inputs=seen, outputs=["now", "then"]),
         WORDS: Part(
             graph=WordsGraph(stack.model),
             inputs={"ids": (torch.arange(count), {0: Dim("words")})},

@@ -1,8 +1,9 @@
-"""A vision-language navigator as an exported folder: graphs, manifest, and its card beside torch."""
+"""A vision-language navigator as an exported folder: graphs, manifest, its card beside torch."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -100,8 +101,9 @@ def export_navigator(
     int8: bool = False,
     keep: Sequence[int] | None = None,
     about: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
-    """Export a navigator into `to`, atomically; return its card.
+    """Export a navigator into `to`, atomically; return its card. Files `beside` are copied.
 
     With `routed` (of that stack) its layers stand in branches, and with `keep` static graphs of
     those layers are written beside. `InputError` for what cannot be exported (`edge.asked`).
@@ -110,13 +112,13 @@ def export_navigator(
     with new_folder(to) as folder, plain_attention(stack.model):
         parts = asked_parts(stack, router)
         fixed = [unit.fixed for unit in stack.units]
-        graphs = write_parts(
-            parts, fixed, folder, int8=int8, keep=keep, whole=router is None
-        )
+        graphs = write_parts(parts, fixed, folder, int8=int8, keep=keep, whole=router is None)
         for engine in graphs:
             if engine.startswith("onnx-static"):
                 graphs[engine].pop(ROUTE, None)
         written = stack.model.processor.save(folder)
+        for name, file in (beside or {}).items():
+            shutil.copyfile(file, folder / name)
         content = _manifest(stack, parts, routed, graphs, keep, written, about or {})
         _write(folder, content)
         card = _card(stack, routed, folder, graphs, keep)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.router import Router, RouterConfig
 from sterna.actdistill.stack import Stack
@@ -28,7 +29,8 @@ from sterna.metrics import score_predictions
 from sterna.models.pretrained import from_pretrained
 from sterna.models.vla_folder import from_pretrained as open_vla
 from sterna.models.walk import MAX_STEPS
-from sterna.recipes.actdistill import DuetAct, VlaAct
+from sterna.recipes.actdistill import DuetAct, NavigatorAct, VlaAct
+from sterna.recipes.asking import open_stack, run_export_navigator
 from sterna.recipes.rooms import rooms_of
 from sterna.recipes.routed import CALIBRATION, POLICY, ROUTER, STUDENT, fill, open_run
 from sterna.recipes.runs import protocol_of
@@ -75,16 +77,19 @@ def open_routed(folder: Path, rho: float | None = None) -> Routed:
 
 def _student(folder: Path, rho: float | None) -> Routed:
     config = open_run(folder)
-    if not isinstance(config, DuetAct | VlaAct) or not (folder / ROUTER).is_file():
+    known = isinstance(config, DuetAct | NavigatorAct | VlaAct)
+    if not known or not (folder / ROUTER).is_file():
         raise InputError(
-            f"{folder}: only routed students of a DUET or a small vision-language-action policy "
-            "are exported; others run in torch"
+            f"{folder}: only routed students of a DUET, a navigator or a small "
+            "vision-language-action policy are exported; others run in torch"
         )
     if not (folder / CALIBRATION).is_file():
         raise InputError(f"{folder}: not calibrated; run `sterna actdistill calibrate {folder}`")
     stack: Stack
     if isinstance(config, DuetAct):
         stack = DuetStack(from_pretrained(folder / POLICY).float().eval())
+    elif isinstance(config, NavigatorAct):
+        stack = open_stack(folder / POLICY)
     else:
         stack = VlaStack(open_vla(folder / POLICY))
     router = Router(stack, config.router)
@@ -135,6 +140,8 @@ def run_export_routed(
     routed = open_routed(folder, rho)
     if keep is None and static and routed.open_:
         keep = routed.static()
+    if isinstance(routed.stack, NavigatorStack):
+        return run_export_navigator(folder, to, int8=int8, routed=routed, keep=keep)
     if not isinstance(routed.stack, DuetStack):
         return export_actor(routed, to, int8=int8, keep=keep, feeds=feeds)
     config = open_run(folder)

@@ -16,6 +16,7 @@ from sterna.data.layout import Layout
 from sterna.data.rxr import Role
 from sterna.data.tracks import Track, TrackFile, read_tracks
 from sterna.data.vlnce import Trajectory, read_trajectories, read_vlnce
+from sterna.edge.runtime.answerer import Answerer
 from sterna.envs.continuous import ContinuousNavEnv
 from sterna.envs.crowd import Crowd, walk_houses
 from sterna.envs.habitat import HabitatEnv
@@ -31,7 +32,12 @@ from sterna.metrics.result import Result, write_result
 from sterna.metrics.tracks import score_tracks
 from sterna.recipes.continuous import walk_episodes
 from sterna.recipes.controls import CONTROLS, FORWARD_STEPS, FREQUENCIES, SlotAgent, control
-from sterna.recipes.navigators import check_turns, open_navigator
+from sterna.recipes.navigators import (
+    ExportedAgent,
+    check_turns,
+    is_exported_navigator,
+    open_navigator,
+)
 
 Task = Literal["vlnce", "rxr-ce"]
 _OPEN = 16  # houses that a crowd keeps
@@ -44,7 +50,7 @@ class EvalConfig:
     env: Literal["house", "habitat"]
     """Houses in this process, or a simulator server."""
     agent: str
-    """random, forward, follower, stay, or the folder of a navigator."""
+    """random, forward, follower, stay, or the folder of a navigator (exported: see `engine`)."""
     split: str = "val_unseen"
     task: Task = "vlnce"
     """Which of the data folder's episode files."""
@@ -75,6 +81,10 @@ class EvalConfig:
     """Actions of a navigator's answer that are carried out before it looks again."""
     temperature: float = 0.0
     """Of the draws of a navigator's answers; 0: the likeliest."""
+    engine: str = "onnx"
+    """What computes an exported navigator; others run in torch."""
+    rho: float | None = None
+    """Budget of an exported routed navigator (default: its usual one)."""
     blind: bool = False
     about: int | None = None
     """Walk every k-th episode, about this many."""
@@ -158,6 +168,8 @@ def open_agent(config: EvalConfig) -> tuple[SlotAgent, dict[str, Any], tuple[str
             f"no agent {config.agent!r}: expected {', '.join(CONTROLS)} or the folder of a "
             "navigator"
         )
+    if is_exported_navigator(folder):
+        return _open_export(config, folder)
     weights = {path.name: sha256(path)[:16] for path in sorted(folder.glob("*.safetensors"))}
     walker: SlotAgent = open_navigator(
         folder,
@@ -170,6 +182,25 @@ def open_agent(config: EvalConfig) -> tuple[SlotAgent, dict[str, Any], tuple[str
     if config.temperature:
         told["temperature"] = config.temperature
     return walker, {**told, "blind": config.blind}, ("rgb",)
+
+
+def _open_export(
+    config: EvalConfig, folder: Path
+) -> tuple[SlotAgent, dict[str, Any], tuple[str, ...]]:
+    if config.temperature or config.blind:
+        raise InputError(
+            f"{folder}: an exported navigator says the likeliest of what it sees; leave "
+            "--temperature and --blind to the navigator in torch"
+        )
+    answerer = Answerer.open(folder, config.engine, rho=config.rho)
+    told = {
+        "agent": str(folder),
+        "engine": config.engine,
+        "rho": answerer.routes["rho"] if config.rho is None else config.rho,
+        "weights": {name: digest[:16] for name, digest in answerer.manifest["files"].items()},
+        "execute": config.execute,
+    }
+    return ExportedAgent(answerer, config.execute), told, ("rgb",)
 
 
 def protocol_of(config: EvalConfig) -> Protocol:

@@ -146,9 +146,7 @@ class Answerer:
         flops = self._flops(talk)
         return Answered(actions=actions, log_prob=log_prob, gates=gates, flops=flops)
 
-    def _decide(
-        self, x: Array, images: NDArray[np.bool_], previous: Ints
-    ) -> NDArray[np.bool_]:
+    def _decide(self, x: Array, images: NDArray[np.bool_], previous: Ints) -> NDArray[np.bool_]:
         if ROUTE not in self._run:
             gates = np.zeros(len(self.routes["units"]), np.bool_)
             gates[self._layers] = True
