@@ -47,7 +47,8 @@ class Latency:
     rho: float | None = None
     """Budget of routed policies (default: each one's usual one)."""
     demos: Path | None = None
-    """Demonstrations whose held-out frames policies of actions see (default: noise)."""
+    """Demonstrations whose held-out frames policies of actions see, or egocentric walks for
+    navigators that answer in words (default: made-up frames)."""
     json: bool = False
     """Print one JSON object on standard output."""
 

@@ -223,7 +223,7 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
         for name in ("keys", "values")
     }
     tokens = {0: Dim("tokens")}
-    seen = {"frame": (frame.view(*see.size, 3), {})}
+    seen: dict[str, Any] = {"frame": (frame.view(*see.size, 3), {})}
     x = torch.linspace(-1, 1, count * width).view(count, width)
     places = torch.arange(before, before + count).expand(3, -1).contiguous()
     given: Mapping[str, Any] = {

@@ -21,15 +21,16 @@ from sterna.actdistill.stack import Decide, everything
 from sterna.data.ego.samples import PREVIOUS
 from sterna.edge.asked import (
     ROUTE,
-    SEE,
+    SeeGraph,
     asked_parts,
     cache_shape,
     frame_size,
     plain_attention,
 )
+from sterna.edge.bench.frames import drawn_walk
 from sterna.edge.card import CARD, README, machine
 from sterna.edge.export import TOKENIZER, new_folder
-from sterna.edge.routed_files import Graphs, Part, Routed, write_parts
+from sterna.edge.routed_files import Graphs, Routed, write_parts
 from sterna.edge.routed_folder import routes_of
 from sterna.edge.runtime.answerer import Answered, Answerer, Seen
 from sterna.edge.runtime.folder import FORMAT, MANIFEST, NAVIGATOR, digest
@@ -37,6 +38,7 @@ from sterna.files import sha256, write_json, write_text
 from sterna.models.navigator.generation import sample
 from sterna.models.navigator.pixels import pool
 from sterna.models.navigator.vlm import VlmNavigator
+from sterna.world.talk.choices import choices
 from sterna.world.talk.images import token_grid
 from sterna.world.talk.memory import history
 
@@ -63,6 +65,9 @@ class TorchAnswerer:
         self.size = frame_size(self.navigator)
         self.wording = self.navigator.wording
         self._decide: Decide = everything(stack) if router is None else router.decide(threshold)
+        self._costs = costs_of(stack, router)
+        found = choices(self.navigator.processor, self.wording)
+        self._passes = self.wording.actions + bool(found.first.shared)
 
     @torch.no_grad()
     def see(self, frame: Any) -> Seen:
@@ -89,7 +94,11 @@ class TorchAnswerer:
             actions=actions,
             log_prob=float(found.log_probs.sum()),
             gates=held.gates[0].numpy() > 0.5,
-            flops=held.spent,
+            flops=held.spent
+            + self._costs["see"]
+            + self._passes * self._costs["head"]
+            + batch.encoded.ids.shape[1] * self._costs["router_token"]
+            + self._costs["router"],
         )
 
 
@@ -119,7 +128,7 @@ def export_navigator(
         written = stack.model.processor.save(folder)
         for name, file in (beside or {}).items():
             shutil.copyfile(file, folder / name)
-        content = _manifest(stack, parts, routed, graphs, keep, written, about or {})
+        content = _manifest(stack, routed, graphs, keep, written, about or {})
         _write(folder, content)
         card = _card(stack, routed, folder, graphs, keep)
         write_json(folder / CARD, card)
@@ -130,7 +139,6 @@ def export_navigator(
 
 def _manifest(
     stack: NavigatorStack,
-    parts: Mapping[str, Part],
     routed: Routed | None,
     graphs: Graphs,
     keep: Sequence[int] | None,
@@ -157,7 +165,7 @@ def _manifest(
         "previous": PREVIOUS,
         "cache": list(cache_shape(stack)),
         "tokenizer": TOKENIZER,
-        "flops": _costs(stack, parts, None if routed is None else routed.router),
+        "flops": costs_of(stack, None if routed is None else routed.router),
         "routes": _whole(stack) if routed is None else routes_of(routed, keep),
         "about": json.loads(json.dumps(dict(about), allow_nan=False)),
     }
@@ -169,45 +177,34 @@ def _whole(stack: NavigatorStack) -> dict[str, Any]:
     return {"units": names, "rho": 1.0, "budgets": budgets, "static": None}
 
 
-def _costs(
-    stack: NavigatorStack, parts: Mapping[str, Part], router: Router | None
-) -> dict[str, Any]:
-    """Return what FLOPs are reckoned with: of a frame, of what follows a pass, of the layers."""
-    see = parts[SEE]
-    frame = see.inputs["frame"][0]
-    head = stack.model.core.lm_head.weight
-    found: dict[str, Any] = {
-        "see": counted(see.graph, lambda: see.graph(frame)),
-        "head": 2 * head.numel(),
+def costs_of(stack: NavigatorStack, router: Router | None) -> dict[str, Any]:
+    """Return what FLOPs are reckoned with (2 a multiplication with its addition).
+
+    Of a frame (``see``), of what follows a pass (``head``), of the router (``router_token`` for
+    each token of a question, ``router`` beside), and of layers: the weights of their ``linears``,
+    and the ``width`` of their attention.
+    """
+    see = SeeGraph(stack.model)
+    frame = torch.zeros(*see.size, 3, dtype=torch.uint8)
+    token = rest = 0
+    if router is not None:
+        # Its projections look at all tokens, masked afterwards.
+        token = stack.width * router.config.width * (router.config.vision + router.config.text)
+        rest = sum(p.numel() for p in router.parameters()) - token
+    return {
+        "see": counted(see, lambda: see(frame)),
+        "head": 2 * stack.model.core.lm_head.weight.numel(),
         "linears": [linear_weights(layer) for layer in stack.trunk.layers],
         "width": width_of(stack.trunk),
+        "router_token": 2 * token,
+        "router": 2 * rest,
     }
-    if router is not None:
-        inner, config = stack.width * router.config.width, router.config
-        # The router's projections look at all tokens, masked afterwards.
-        found["router_token"] = 2 * inner * (config.vision + config.text)
-        rest = sum(p.numel() for p in router.parameters())
-        found["router"] = 2 * (rest - inner * (config.vision + config.text))
-    return found
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
     names = sorted(file.name for file in folder.iterdir() if file.name != MANIFEST)
     whole = content | {"files": {name: sha256(folder / name) for name in names}}
     write_json(folder / MANIFEST, whole | {"digest": digest(whole)})
-
-
-def drawn_walk(size: tuple[int, int], steps: int, seed: int) -> list[Any]:
-    """Return frames uint8 [rows, columns, 3] of a made-up walk: patches of colour that drift."""
-    rng = np.random.default_rng([seed, 7])
-    coarse = rng.integers(0, 256, (steps + 4, 4, 4, 3))
-    rows, columns = size
-    out = []
-    for step in range(steps):
-        mixed = coarse[step : step + 4].mean(0)
-        whole = np.kron(mixed, np.ones((-(-rows // 4), -(-columns // 4), 1)))
-        out.append(whole[:rows, :columns].astype(np.uint8))
-    return out
 
 
 def _card(
@@ -270,8 +267,8 @@ def _compare(twin: TorchAnswerer, ours: Answerer, static: bool) -> dict[str, Any
         steps = DECISIONS // len(_TOLD)
         ask = set(np.linspace(0, most - 1, steps).astype(int).tolist())
         for step, frame in enumerate(drawn_walk(twin.size, most, walk)):
-            for one, kept in zip((twin, ours), seen, strict=True):
-                kept.append(one.see(frame))
+            seen[0].append(twin.see(frame))
+            seen[1].append(ours.see(frame))
             if step in ask:
                 wanted = twin.answer(told, seen[0], taken)
                 found = ours.answer(told, seen[1], taken)

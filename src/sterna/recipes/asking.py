@@ -78,14 +78,9 @@ class RecordedWalk:
     """[steps]."""
 
 
-def longest_walk(folder: Path, size: tuple[int, int]) -> RecordedWalk:
-    """Return the longest walk in a folder of egocentric walks; `InputError` for other frames."""
+def longest_walk(folder: Path) -> RecordedWalk:
+    """Return the longest walk in a folder of egocentric walks."""
     store = EgoStore(folder)
     episode = max(store.episodes, key=len)
     frames = store.frames(np.arange(episode.first, episode.first + len(episode)))
-    if frames.shape[1:3] != size:
-        raise InputError(
-            f"{folder}: frames of {frames.shape[1]} x {frames.shape[2]} pixels, the navigator "
-            f"takes {size[0]} x {size[1]}"
-        )
     return RecordedWalk(instruction=episode.instruction, frames=frames, taken=episode.taken)

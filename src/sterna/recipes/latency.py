@@ -22,7 +22,7 @@ from sterna.edge.runtime import ENGINES as EXPORTED
 from sterna.edge.runtime.engine import runtime
 from sterna.errors import InputError
 from sterna.files import write_bytes, write_json, write_text
-from sterna.recipes.subjects import acts, known, policy_of, prepare, read_asks
+from sterna.recipes.subjects import acts, answers, known, policy_of, prepare, read_asks
 from sterna.show.bars import bars
 
 BUSY = 0.3
@@ -40,14 +40,18 @@ def run_latency(
 ) -> dict[str, Any]:
     """Measure models on engines; writes latency.json, .md and .png into `out`, returns the result.
 
-    `demos` is a folder of demonstrations: held-out frames of it are what policies of actions see.
+    `demos` is a folder of demonstrations, whose held-out frames policies of actions see, or of
+    egocentric walks, the longest of which navigators that answer in words are shown.
     Exports that are missing are made in a folder of their own that is removed again. Raises
     `InputError` for models, engines or sizes that do not fit.
     """
     shape, plan = shape or Shape(), plan or Plan()
     asks = read_asks(asked)
-    if len({acts(ask) for ask in asks}) > 1:
-        raise InputError("bench: navigators and policies of actions have no episode in common")
+    if len({(acts(ask), answers(ask)) for ask in asks}) > 1:
+        raise InputError(
+            "bench: navigators on graphs, navigators that answer in words and policies of actions "
+            "have no episode in common"
+        )
     if not threads or min(threads) < 1 or len(set(threads)) < len(threads):
         raise InputError(f"--threads: expected different numbers from 1 on, found {list(threads)}")
     if any(set(ask.engines) & set(EXPORTED) for ask in asks if not ask.exported):
@@ -57,7 +61,8 @@ def run_latency(
     load = _load()
     with tempfile.TemporaryDirectory(prefix="sterna-latency-") as scratch:
         if demos is not None:
-            file = write_frames(demos, asks[0].model, Path(scratch), shape)
+            write = write_walk if answers(asks[0]) else write_frames
+            file = write(demos, asks[0].model, Path(scratch), shape)
             shape = replace(shape, frames=str(file))
         subjects = {
             ask.model: prepare(ask, shape, Path(scratch) / f"model{number}")
@@ -106,6 +111,16 @@ def write_frames(demos: Path, model: str, folder: Path, shape: Shape) -> Path:
         words=batch.words.numpy(),
         proprio=batch.proprio.numpy(),
     )
+    return file
+
+
+def write_walk(walks: Path, model: str, folder: Path, shape: Shape) -> Path:
+    """Write the longest of some egocentric walks for a navigator that answers in words."""
+    from sterna.recipes.asking import longest_walk
+
+    walk = longest_walk(walks)
+    file = folder / "walk.npz"
+    np.savez(file, instruction=np.array(walk.instruction), frames=walk.frames, taken=walk.taken)
     return file
 
 

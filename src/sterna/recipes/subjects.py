@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.stack import Stack
+from sterna.edge.asked_folder import export_navigator
 from sterna.edge.bench.episode import Shape, directions_of
 from sterna.edge.bench.flops import count_flops
 from sterna.edge.bench.routed_saved import save_routed
@@ -24,6 +26,7 @@ from sterna.edge.runtime import Manifest, read_manifest
 from sterna.edge.runtime.folder import (
     ACTOR,
     MANIFEST,
+    NAVIGATOR,
     ROUTED_ENGINES,
     is_export,
     kind_of,
@@ -36,6 +39,7 @@ from sterna.models.duet import DUET
 from sterna.models.presets import PRESETS, preset
 from sterna.models.pretrained import save_pretrained
 from sterna.models.vla import Vla
+from sterna.recipes.asking import navigator_folder, open_stack
 from sterna.recipes.policies import open_policy, policy_folder
 from sterna.recipes.routed import POLICY
 from sterna.recipes.routed_export import actor_folder, is_actor, is_student, open_routed
@@ -99,7 +103,7 @@ def read_ask(text: str) -> Ask:
 def _every_engine(model: str) -> tuple[str, ...]:
     if _is_export(model):
         return tuple(read_json(Path(model) / MANIFEST)["graphs"])
-    if routed_folder(model):
+    if routed_folder(model) or navigator_folder(Path(model)):
         return ("torch", *EXPORTED)
     return ("torch", "torch-compile", *EXPORTED)
 
@@ -127,10 +131,14 @@ def prepare(ask: Ask, shape: Shape, scratch: Path) -> Subject:
     """Build or open a model, export it where that is asked for, into `scratch`; count its work."""
     if ask.exported and kind_of(Path(ask.model)) == ACTOR:
         return _exported_actor(ask)
+    if ask.exported and kind_of(Path(ask.model)) == NAVIGATOR:
+        return _exported_navigator(ask)
     if ask.exported:
         return _exported(ask, shape)
     if routed_folder(ask.model):
         return _routed(ask, shape, scratch)
+    if answers(ask):
+        return _navigator(ask, scratch)
     if bad := [engine for engine in ask.engines if engine in ROUTED_ENGINES]:
         raise InputError(f"{ask.model}: {bad[0]} is for routed policies; leave it out")
     if ask.model in PRESETS:
@@ -178,13 +186,25 @@ def acts(ask: Ask) -> bool:
     return is_actor(policy_of(folder))
 
 
+def answers(ask: Ask) -> bool:
+    """Say whether a model is a navigator that answers in words."""
+    if ask.model in PRESETS:
+        return False
+    folder = Path(ask.model)
+    if ask.exported:
+        return kind_of(folder) == NAVIGATOR
+    return navigator_folder(folder / POLICY if is_student(folder) else folder) is not None
+
+
 def policy_of(model: Path) -> Path:
     """Return where the weights of a model lie."""
     return model / POLICY if is_student(model) else actor_folder(model)
 
 
 def _sizes(stack: Stack) -> Any:
-    """Return the configuration of a routed model."""
+    """Return the configuration of a routed model; None of one that answers in words."""
+    if isinstance(stack, NavigatorStack):
+        return None
     model = stack.model
     assert isinstance(model, DUET | Vla)
     return model.config
@@ -221,10 +241,12 @@ def _routed(ask: Ask, shape: Shape, scratch: Path) -> Subject:
 
 
 def _work(routed: Routed, shape: Shape) -> tuple[int, float]:
-    """Return what runs of a DUET; of policies of actions the arms tell (here: all units)."""
+    """Return what runs of a DUET; of other policies the arms tell (of actions: all units)."""
     if isinstance(routed.stack, DuetStack):
         flops = count_flops(routed.stack.model, shape, (routed.router, routed.threshold))
         return flops.episode, flops.step
+    if isinstance(routed.stack, NavigatorStack):
+        return 0, 0.0
     base, each = flops_of(RoutedGraph(routed.stack, routed.router))
     return int((base + sum(each)) * shape.steps), base + sum(each)
 
@@ -232,6 +254,10 @@ def _work(routed: Routed, shape: Shape) -> tuple[int, float]:
 def _export_routed(
     routed: Routed, to: Path, shape: Shape, int8: bool, keep: Sequence[int] | None
 ) -> dict[str, dict[str, str]]:
+    if isinstance(routed.stack, NavigatorStack):
+        export_navigator(routed.stack, to, routed=routed, int8=int8, keep=keep)
+        found: dict[str, dict[str, str]] = read_json(to / MANIFEST)["graphs"]
+        return found
     if not isinstance(routed.stack, DuetStack):
         export_actor(routed, to, int8=int8, keep=keep)
         graphs: dict[str, dict[str, str]] = read_json(to / MANIFEST)["graphs"]
@@ -251,6 +277,54 @@ def _export_routed(
             routes=routes_of(routed, keep),
         )
     return graphs
+
+
+def _navigator(ask: Ask, scratch: Path) -> Subject:
+    """Make a navigator without a router ready."""
+    odd = [engine for engine in ask.engines if engine not in ("torch", *EXPORTED)]
+    if odd:
+        raise InputError(f"{ask.model}: a navigator does not run on {odd[0]}; leave it out")
+    own = navigator_folder(Path(ask.model))
+    assert own is not None
+    stack = open_stack(own)
+    folders, size = {}, {}
+    if "torch" in ask.engines:
+        folders["torch"] = own
+        size["torch"] = sum(file.stat().st_size for file in own.glob("*.safetensors"))
+    wanted = [engine for engine in ask.engines if engine in EXPORTED]
+    if wanted:
+        to = scratch / "export"
+        export_navigator(stack, to, int8=EXPORTED[1] in wanted)
+        graphs = read_json(to / MANIFEST)["graphs"]
+        folders |= dict.fromkeys(wanted, to)
+        for engine in wanted:
+            size[engine] = sum((to / file).stat().st_size for file in graphs[engine].values())
+    return Subject(
+        parameters=sum(p.numel() for p in stack.model.parameters()),
+        sizes=None,
+        flops=(0, 0.0),
+        folders=folders,
+        size=size,
+    )
+
+
+def _exported_navigator(ask: Ask) -> Subject:
+    folder = Path(ask.model)
+    manifest = proven(folder, NAVIGATOR)
+    missing = [engine for engine in ask.engines if engine not in manifest["graphs"]]
+    if missing:
+        raise InputError(f"{folder}: holds no engine {missing[0]!r}; export it so")
+    return Subject(
+        parameters=read_json(folder / CARD)["parameters"],
+        sizes=None,
+        flops=(0, 0.0),
+        folders=dict.fromkeys(ask.engines, folder),
+        size={
+            engine: sum((folder / f).stat().st_size for f in manifest["graphs"][engine].values())
+            for engine in ask.engines
+        },
+        routed=True,
+    )
 
 
 def _exported_actor(ask: Ask) -> Subject:

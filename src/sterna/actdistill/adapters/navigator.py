@@ -141,6 +141,8 @@ class Held:
     spent: float = 0.0
     """FLOPs of layers that ran, and what they were with every gate open."""
     full: float = 0.0
+    past: int = 0
+    """Tokens before the pass under way."""
     _rows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
 
     def begin(self, gates: Tensor) -> None:
@@ -175,10 +177,12 @@ def hooked(stack: NavigatorStack, decide: Decide) -> Iterator[Held]:
         inner, linears, width = type(layer).forward, linear_weights(layer), width_of(stack.trunk)
 
         def forward(x: Tensor, **given: Any) -> Tensor:
-            if number == 0 and _fresh(given):
-                _decide(stack, decide, held, x)
+            if number == 0:
+                held.past = _past(given)
+                if not held.past:
+                    _decide(stack, decide, held, x)
             rows = held.rows(number, len(x))
-            cost = pass_cost(linears, width, x.shape[1], _past(given))
+            cost = pass_cost(linears, width, x.shape[1], held.past)
             held.full += cost * len(x)
             held.spent += cost * len(rows)
             if not len(rows):
@@ -200,16 +204,9 @@ def hooked(stack: NavigatorStack, decide: Decide) -> Iterator[Held]:
 
 
 def _past(given: dict[str, Any]) -> int:
-    """Return how many tokens the cache counted before this pass (layer 0 writes first)."""
-    cache, mask = given.get("past_key_values"), given.get("attention_mask")
-    if cache is None:
-        return 0
-    return int(cache.get_seq_length()) if mask is None else mask.shape[-1] - mask.shape[-2]
-
-
-def _fresh(given: dict[str, Any]) -> bool:
+    """Return how many tokens the cache counts as layer 0 begins, which writes before all others."""
     cache = given.get("past_key_values")
-    return cache is None or int(cache.get_seq_length()) == 0
+    return 0 if cache is None else int(cache.get_seq_length())
 
 
 def _decide(stack: NavigatorStack, decide: Decide, held: Held, x: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What a policy of actions sees while it is timed: noise, or frames from a file."""
+"""What policies of actions and navigators see while they are timed: made up, or from a file."""
 
 from __future__ import annotations
 
@@ -39,6 +39,47 @@ def frames_of(
     most = min(shape.words, int(sizes.get("max_words", shape.words)))
     ids = [int(i) for i in rng.integers(2, max(3, len(sizes.get("words", ())) + 2), most)]
     return ids, [{name: _drawn(inputs[name], rng) for name in wanted} for _ in range(shape.steps)]
+
+
+SPACING = 3
+"""Steps of a walk between two answers."""
+
+
+def walk_of(
+    shape: Shape, size: tuple[int, int]
+) -> tuple[str, NDArray[np.uint8], list[int], list[int]]:
+    """Return a walk to answer along: instruction, frames [S, rows, columns, 3], actions, stops.
+
+    From ``shape.frames`` (npz: ``instruction``, ``frames``, ``taken``, as `recipes.latency` writes
+    it) or made up. `stops` are the steps at which an answer is asked for, `shape.steps` of them.
+    """
+    if shape.frames is not None:
+        with np.load(shape.frames, allow_pickle=False) as file:
+            instruction = str(file["instruction"])
+            frames, taken = file["frames"], file["taken"].tolist()
+        if len(frames) < shape.steps:
+            raise InputError(
+                f"{shape.frames}: a walk of {len(frames)} steps, not {shape.steps}; lower --steps"
+            )
+    else:
+        frames = drawn_walk(size, 1 + SPACING * (shape.steps - 1), shape.seed)
+        taken = [step % 3 + 1 for step in range(len(frames))]
+        instruction = "go to the red sofa in the kitchen"
+    stops = np.linspace(0, len(frames) - 1, shape.steps).astype(int).tolist()
+    return instruction, frames, taken, stops
+
+
+def drawn_walk(size: tuple[int, int], steps: int, seed: int) -> NDArray[np.uint8]:
+    """Return frames uint8 [steps, rows, columns, 3] of a made-up walk: colours that drift."""
+    rng = np.random.default_rng([seed, 7])
+    coarse = rng.integers(0, 256, (steps + 4, 4, 4, 3))
+    rows, columns = size
+    out = np.zeros((steps, rows, columns, 3), np.uint8)
+    for step in range(steps):
+        mixed = coarse[step : step + 4].mean(0)
+        whole = np.kron(mixed, np.ones((-(-rows // 4), -(-columns // 4), 1)))
+        out[step] = whole[:rows, :columns]
+    return out
 
 
 def _drawn(wanted: Mapping[str, Any], rng: np.random.Generator) -> NDArray[Any]:

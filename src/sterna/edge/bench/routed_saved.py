@@ -12,15 +12,20 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 
 from sterna.actdistill.adapters.duet import DuetStack
+from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.adapters.vla import VlaStack
 from sterna.actdistill.router import Router, RouterConfig
 from sterna.actdistill.stack import Stack
+from sterna.edge.asked_folder import TorchAnswerer
 from sterna.edge.routed import RoutedGraph
 from sterna.edge.routed_files import Routed
 from sterna.edge.routed_folder import Feed, flops_of, in_torch
 from sterna.edge.runtime.actor import Actor
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
+from sterna.models.navigator.folder import SETTINGS
+from sterna.models.navigator.folder import load as load_navigator
+from sterna.models.navigator.folder import save as save_navigator
 from sterna.models.pretrained import from_pretrained, save_pretrained
 from sterna.models.vla_folder import from_pretrained as open_vla
 
@@ -34,6 +39,8 @@ def save_routed(routed: Routed, folder: Path) -> Path:
         save_pretrained(stack.model, folder)
     elif isinstance(stack, VlaStack):
         stack.model.save_pretrained(folder)
+    elif isinstance(stack, NavigatorStack):
+        save_navigator(stack.model, folder)
     else:
         raise InputError(f"bench: {type(stack).__name__} has no folder of its own kind")
     router = {k: v.detach().contiguous() for k, v in routed.router.state_dict().items()}
@@ -56,6 +63,18 @@ def router_of(folder: Path, stack: Stack) -> tuple[Router, float] | None:
 def is_vla(folder: Path) -> bool:
     """Say whether a folder holds a small vision-language-action policy."""
     return bool(read_json(folder / "config.json").get("model") == "VLA")
+
+
+def is_navigator(folder: Path) -> bool:
+    """Say whether a folder holds a navigator that answers in words."""
+    return (folder / SETTINGS).is_file()
+
+
+def open_answerer(folder: Path, *, threads: int = 1) -> TorchAnswerer:
+    """Open a navigator in torch, with its router if it has one; threads hold for the process."""
+    torch.set_num_threads(threads)
+    stack = NavigatorStack(load_navigator(folder))
+    return TorchAnswerer(stack, *(router_of(folder, stack) or ()))
 
 
 class TorchActor(Actor):

@@ -94,13 +94,22 @@ def _engine(job: dict[str, Any]) -> Any:
     if not name.startswith("torch"):
         from sterna.edge.runtime import Engine
         from sterna.edge.runtime.actor import Actor
-        from sterna.edge.runtime.folder import ACTOR, kind_of
+        from sterna.edge.runtime.folder import ACTOR, NAVIGATOR, kind_of
 
-        opener = Actor.open if kind_of(folder) == ACTOR else Engine.open
+        kind = kind_of(folder)
+        if kind == NAVIGATOR:
+            from sterna.edge.runtime.answerer import Answerer
+
+            return Answerer.open(folder, name, threads=threads, rho=job.get("rho"))
+        opener = Actor.open if kind == ACTOR else Engine.open
         return opener(folder, name, threads=threads, rho=job.get("rho"))
-    from sterna.edge.bench.routed_saved import TorchActor, is_vla, open_duet
+    from sterna.edge.bench.routed_saved import TorchActor, is_navigator, is_vla, open_duet
     from sterna.edge.bench.torch_engine import TorchEngine
 
+    if is_navigator(folder):
+        from sterna.edge.bench.routed_saved import open_answerer
+
+        return open_answerer(folder, threads=threads)
     if is_vla(folder):
         return TorchActor(folder, threads=threads)
     model, routed = open_duet(folder)
@@ -121,6 +130,8 @@ def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     shape = Shape(**job["shape"])
     if isinstance(engine, Actor):
         return _acts(engine, shape)
+    if hasattr(engine, "see"):
+        return _asks(engine, shape)
     ids = word_ids(shape, int(engine.manifest.sizes["vocab_size"]))
     seen = observations(shape, engine.feature_size, engine.object_size)
     navigator = Navigator(engine, max_steps=shape.steps)
@@ -158,6 +169,33 @@ def _acts(actor: Any, shape: Any) -> Callable[[], dict[str, Any]]:
         scores = []
         for one in seen:
             scores.append(actor.step(**one))
+            marks.append(time.perf_counter())
+        took = [end - begin for begin, end in pairwise(marks)]
+        return {
+            "episode": marks[-1] - marks[0],
+            "cpu": time.process_time() - cpu,
+            "text": took[0],
+            "steps": took[1:],
+            "scores": scores,
+        }
+
+    return walk
+
+
+def _asks(answerer: Any, shape: Any) -> Callable[[], dict[str, Any]]:
+    """Return what lets a navigator answer along a walk: the frames since it last did, and then."""
+    from sterna.edge.bench.frames import walk_of
+
+    instruction, frames, taken, stops = walk_of(shape, answerer.size)
+
+    def walk() -> dict[str, Any]:
+        cpu, marks = time.process_time(), [time.perf_counter()]
+        seen: list[Any] = []
+        marks.append(time.perf_counter())
+        scores = []
+        for stop in stops:
+            seen += [answerer.see(frame) for frame in frames[len(seen) : stop + 1]]
+            scores.append(answerer.answer(instruction, seen, taken[:stop]))
             marks.append(time.perf_counter())
         took = [end - begin for begin, end in pairwise(marks)]
         return {

@@ -186,9 +186,7 @@ class Answerer:
         for tokens, before in talk.passes:
             scores = 4 * (tokens + before) * costs["width"]
             total += sum(tokens * (2 * costs["linears"][n] + scores) for n in talk.open)
-        if ROUTE in self._run:
-            total += talk.passes[0][0] * costs["router_token"] + costs["router"]
-        return total
+        return total + float(talk.passes[0][0] * costs["router_token"] + costs["router"])
 
 
 class _Talk:
@@ -199,7 +197,9 @@ class _Talk:
         self.passes: list[tuple[int, int]] = []
         self.open = [n for n in answerer._layers if gates[n]]
         empty = answerer._empty
-        self._kept = {f"{kind}_{n}": empty for n in answerer._layers for kind in ("keys", "values")}
+        self._kept: dict[str, NDArray[Any]] = {
+            f"{kind}_{n}": empty for n in answerer._layers for kind in ("keys", "values")
+        }
         if answerer._gated:
             self._kept["gates"] = gates
 
