@@ -102,3 +102,33 @@ def test_it_learns_to_leave_layers_out(folder, capsys, tmp_path) -> None:
     assert len(whole["per_episode"]["SR"]) == len(first["per_episode"]["SR"]) > 1
     assert student_row["share"] < 1 and {"SR", "first", "whole", "nll"} <= whole["scores"].keys()
     assert student_row["counted"]["flops_per_decision"] <= whole["counted"]["flops_per_decision"]
+
+
+def test_an_export_walks_as_torch_does(folder, tmp_path, capsys) -> None:
+    """`sterna export` of a navigator keeps its protocol; `sterna eval` takes what comes out."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    import json
+    import shutil
+
+    from sterna.models.navigator.folder import save
+    from toy_navigator import tiny
+
+    save(tiny(tower="conv"), tmp_path / "run/last")
+    shutil.copyfile(folder / "run/protocol.json", tmp_path / "run/protocol.json")
+    edge = tmp_path / "edge"
+    said = sterna(capsys, "export", tmp_path / "run", "--to", edge, "--json").json
+    assert said["engines"] == ["onnx"] and said["frame"] == [32, 32]
+    words = ("eval", "--env", "house", "--episodes", folder / "val.json", "--execute", 2)
+    tracks = []
+    for agent, more in ((tmp_path / "run/last", ()), (edge, ("--engine", "onnx"))):
+        found = sterna(capsys, *words, "--agent", agent, *more, "--json").json
+        assert found["protocol"]["name"] == "tiny" and found["episodes"] == 3
+        tracks.append((found["scores"], found["out"]))
+    assert tracks[0][0] == tracks[1][0]
+    assert tracks[1][1].startswith(str(edge)) and tracks[1][1].endswith("onnx")
+    assert json.loads((edge / "card.json").read_text())["engines"] == ["onnx"]
+    refused = sterna(capsys, *words, "--agent", edge, "--blind")
+    assert refused.code == 2 and "exported navigator says the likeliest" in refused.err
+    missing = sterna(capsys, *words, "--agent", edge, "--engine", "onnx-int8")
+    assert missing.code == 2 and "holds no engine 'onnx-int8'" in missing.err

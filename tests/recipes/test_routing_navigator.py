@@ -43,7 +43,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
     made = tmp_path_factory.mktemp("navigator")
     for seed in range(3):
         toy_store(made / f"walks-{seed}", seed=seed)
-    save(tiny(layers=3), made / "teacher")
+    save(tiny(layers=3, tower="conv"), made / "teacher")
     protocol = replace(RXR_CE, name="tiny", camera_width=SIDE, camera_height=SIDE, max_steps=4)
     write_json(made / "teacher/protocol.json", protocol.to_dict())
     house = make_house(4)
@@ -106,3 +106,26 @@ def test_the_command_takes_walks(options: Options, tmp_path: Path, capsys: Any) 
         "--out", tmp_path,
     )  # fmt: skip
     assert said.code == 0 and "full-0" in said.out
+
+
+def test_a_student_is_exported_and_walks_so(options: Options, tmp_path: Path, capsys: Any) -> None:
+    """After the study above: routed graphs walk as torch does, gates and all."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from sterna.edge.runtime.answerer import Answerer
+
+    student, edge = options.out / "full-0", tmp_path / "edge"
+    said = sterna(capsys, "export", student, "--to", edge, "--json").json
+    assert list(said["parity"]) == ["onnx", "onnx-static"]
+    budgets = [row["rho"] for row in said["parity"]["onnx"]]
+    assert all(row["same_answers"] == row["compared"] for row in said["parity"]["onnx"])
+    opened = Answerer.open(edge, rho=budgets[0])
+    assert opened.manifest["about"]["teacher"] == str(options.teacher)
+    assert not (edge / "protocol.json").exists()  # a student's folder has none to bring along
+    words = ("eval", "--env", "house", "--agent", edge, "--engine", "onnx", "--rho", budgets[0])
+    protocol = options.teacher / "protocol.json"
+    scored = sterna(
+        capsys, *words, "--episodes", options.episodes, "--protocol", protocol, "--json"
+    ).json
+    assert scored["config"]["engine"] == "onnx" and scored["config"]["rho"] == budgets[0]
+    assert scored["episodes"] == 1

@@ -146,10 +146,14 @@ def _shard(text: str | None) -> tuple[int, int] | None:
 
 
 def _folder(args: EvalEnv, is_control: bool) -> Path:
-    """Name a folder such that controls, parts and other protocols do not mix."""
+    """Name a folder such that controls, parts, engines and other protocols do not mix."""
+    from sterna.recipes.navigators import is_exported_navigator
+
     name = f"eval-{args.env}" + f"-{args.agent}" * is_control + "-blind" * args.blind
     name += f"-t{args.temperature:g}" * (args.temperature > 0)
     name += "-follower" * (args.role == "follower") + f"-{args.release}" * bool(args.release)
+    if not is_control and is_exported_navigator(Path(args.agent)):
+        name += f"-{args.engine}" + ("" if args.rho is None else f"-rho{args.rho:g}")
     name += "-part" * (args.limit is not None)
     name += f"-{Path(args.protocol).stem}" if args.protocol else ""
     return Path(name) if is_control else Path(args.agent) / name
