@@ -199,6 +199,21 @@ def toy_actor(reader: Reader, place: str) -> None:
     reader.names["hand"] = np.zeros(4, np.float32)
 
 
+def toy_navigator(reader: Reader, place: str) -> None:
+    """A navigator that answers in words, untrained; what a camera sees (`camera`)."""
+    import numpy as np
+
+    from sterna.files import write_json
+    from sterna.metrics import find_protocol
+    from sterna.models.navigator.folder import save
+    from toy_navigator import tiny
+
+    save(tiny(tower="conv", side=64), Path(place))
+    values = find_protocol("HOUSES").to_dict() | {"name": "short", "max_steps": 3}
+    write_json(Path(place) / "protocol.json", values)
+    reader.names["camera"] = np.zeros((64, 64, 3), np.uint8)
+
+
 def toy_demos(reader: Reader, place: str) -> None:
     """Demonstrations of two tasks in pictures of 48 pixels."""
     from toy_demos import write_toy_demos
@@ -413,6 +428,7 @@ _MAKERS: tuple[Callable[..., None], ...] = (
         house_walks,
         toy_robot,
         toy_actor,
+        toy_navigator,
         published,
         published_vlm,
         hamt,
