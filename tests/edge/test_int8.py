@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from edge.conftest import Exported
-from sterna.edge.int8 import NARROWEST, quantise
+from sterna.edge.int8 import NARROWEST, bits_of, quantise
 from sterna.edge.onnx_files import write_graph
+from sterna.errors import InputError
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -68,6 +69,45 @@ def test_what_rounding_takes_is_multiplied_too(tmp_path: Path, bias: bool) -> No
     rounding = float(y.max() - y.min()) / 510 * float(model.second.weight.detach().abs().max())
     assert once > rounding  # seen at all
     assert twice < once / 50
+
+
+class Wide(nn.Module):
+    """A product whose sums of pairs pass 16 bits: large weights of one sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(32, 32, bias=False)
+        with torch.no_grad():
+            self.linear.weight.copy_(1 - 0.02 * torch.rand(32, 32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
+def test_weights_of_seven_bits_do_not_saturate(tmp_path: Path) -> None:
+    """On any processor; those of eight do where pairs are added in 16 bits."""
+    model = Wide().eval()
+    x = torch.rand(9, 32, generator=torch.Generator().manual_seed(1)) + 2
+    write_graph((model, {"x": (x, {0: ROWS})}, ["y"]), tmp_path / "wide.onnx")
+    errors = {}
+    for bits in (8, 7):
+        quantise("other", tmp_path / "wide.onnx", tmp_path / f"{bits}.onnx", bits=bits)
+        with torch.no_grad():
+            wanted = model(x)
+        (errors[bits],) = _error(tmp_path / f"{bits}.onnx", {"x": x.numpy()}, (wanted,))
+    share = {bits: error / float(wanted.max()) for bits, error in errors.items()}
+    assert share[7] < 0.015
+    assert share[8] > 0.2 if saturates() else share[8] < 0.015
+
+
+@pytest.mark.parametrize(("given", "bits"), [(0, 0), (False, 0), (True, 8), (8, 8), (7, 7)])
+def test_bits_are_read(given: int, bits: int) -> None:
+    assert bits_of(given) == bits
+
+
+def test_other_bits_are_refused() -> None:
+    with pytest.raises(InputError, match="8 bits or 7, found 4"):
+        bits_of(4)
 
 
 @pytest.mark.parametrize("part", ["text", "panorama", "step"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -14,7 +15,11 @@ from sterna.recipes.options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Common):
-    """Export a policy to ONNX, with a card that compares it with torch."""
+    """Export a policy to ONNX, with a card that compares it with torch.
+
+    Navigators that answer in words and policies of actions are compared on made-up frames: what is
+    walked (--split, --episodes, --views) concerns navigators on graphs.
+    """
 
     policy: tyro.conf.Positional[Path]
     """Run folder (its best weights) or saved policy."""
@@ -22,6 +27,9 @@ class Export(Common):
     """Folder to write; an earlier export there is replaced."""
     int8: bool = False
     """Also write graphs with 8-bit weights."""
+    bits: Literal[7, 8] = 8
+    """Bits of those weights: 7 for x86 processors with AVX2 but without VNNI (most before 2020),
+    where sums of products of 8 bits saturate."""
     walk: bool = True
     """Walk episodes with torch and with the export, for the card; needs the policy's data."""
     split: str = "val_unseen"
@@ -64,7 +72,7 @@ def export(argv: Sequence[str]) -> int:
         args.policy,
         args.to,
         find_data(args.data) if args.walk or args.data else None,
-        int8=args.int8,
+        int8=args.bits if args.int8 else 0,
         views=args.views,
         objects=args.objects,
         tokenizer=args.tokenizer,
@@ -81,7 +89,7 @@ def _navigator(args: Export) -> int:
     from sterna.edge.asked_folder import readme
     from sterna.recipes.asking import run_export_navigator
 
-    card = run_export_navigator(args.policy, args.to, int8=args.int8)
+    card = run_export_navigator(args.policy, args.to, int8=args.bits if args.int8 else 0)
     text = f"{readme(card)}\nexported: {args.to}"
     following = f"sterna eval --env house --agent {args.to}"
     say(f"{text}\nnext: {following}", card | {"out": str(args.to)}, args.json)
@@ -101,7 +109,7 @@ def _routed(args: Export) -> int:
         args.policy,
         args.to,
         find_data(args.data) if walks else None,
-        int8=args.int8,
+        int8=args.bits if args.int8 else 0,
         rho=args.rho,
         keep=args.keep or None,
         static=args.static,

@@ -105,17 +105,11 @@ class _Kept:
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
 
-    def update(
-        self, keys: Tensor, values: Tensor, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:  # as a layer calls it
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append, and return all."""
         self.keys = torch.cat([self.keys, keys], 2)
         self.values = torch.cat([self.values, values], 2)
         return self.keys, self.values
-
-    def get_seq_length(self, *_: Any) -> int:
-        """Return how many tokens are kept."""
-        return int(self.keys.shape[2])
 
 
 class PassGraph(nn.Module):
@@ -140,9 +134,7 @@ class PassGraph(nn.Module):
         angles = trunk.rotary_emb(row, positions[:, None])
         places = torch.arange(before + count)
         seen = places[None] <= places[before:, None]
-        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[
-            None, None
-        ]
+        mask = torch.zeros(1, 1, *seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
         kept: list[Tensor] = []
         for unit, layer in enumerate(trunk.layers):
 

@@ -107,7 +107,7 @@ def export_navigator(
     to: Path,
     *,
     routed: Routed | None = None,
-    int8: bool = False,
+    int8: int = 0,
     keep: Sequence[int] | None = None,
     about: Mapping[str, Any] | None = None,
     beside: Mapping[str, Path] | None = None,
@@ -118,10 +118,11 @@ def export_navigator(
     those layers are written beside. `InputError` for what cannot be exported (`edge.asked`).
     """
     router = None if routed is None else routed.router
-    with new_folder(to) as folder, plain_attention(stack.model):
-        parts = asked_parts(stack, router)
-        fixed = [unit.fixed for unit in stack.units]
-        graphs = write_parts(parts, fixed, folder, int8=int8, keep=keep, whole=router is None)
+    fixed = [unit.fixed for unit in stack.units]
+    with new_folder(to) as folder:
+        with plain_attention(stack.model):
+            parts = asked_parts(stack, router)
+            graphs = write_parts(parts, fixed, folder, int8=int8, keep=keep, whole=router is None)
         for engine in graphs:
             if engine.startswith("onnx-static"):
                 graphs[engine].pop(ROUTE, None)

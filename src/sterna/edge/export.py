@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sterna import __version__
-from sterna.edge.int8 import quantise
+from sterna.edge.int8 import bits_of, quantise
 from sterna.edge.onnx_files import check_installed, examples, write_graph
 from sterna.edge.runtime.folder import ENGINES, FORMAT, MANIFEST, PARTS, digest, is_export
 from sterna.errors import InputError
@@ -76,8 +76,8 @@ def _swap(new: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_engines(model: DUET, folder: Path, *, int8: bool) -> Graphs:
-    """Write the graphs of a model, float32 and on demand int8; returns their names by engine.
+def write_engines(model: DUET, folder: Path, *, int8: int) -> Graphs:
+    """Write the graphs of a model, float32 and on demand int8 (`int8.bits_of`); return their names.
 
     Raises `InputError` where a package of the extra ``export`` is missing.
     """
@@ -85,10 +85,11 @@ def write_engines(model: DUET, folder: Path, *, int8: bool) -> Graphs:
     graphs: Graphs = {ENGINES[0]: {part: f"{part}.onnx" for part in PARTS}}
     for part, example in examples(model).items():
         write_graph(example, folder / graphs[ENGINES[0]][part])
-    if int8:
+    bits = bits_of(int8)
+    if bits:
         graphs[ENGINES[1]] = {part: f"{part}.int8.onnx" for part in PARTS}
         for part in PARTS:
-            quantise(part, folder / f"{part}.onnx", folder / graphs[ENGINES[1]][part])
+            quantise(part, folder / f"{part}.onnx", folder / graphs[ENGINES[1]][part], bits=bits)
     return graphs
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from sterna.edge.onnx_files import tidy
+from sterna.errors import InputError
 
 WORD_ROWS = 1024
 """Tables of at least so many rows are word tables; int8 gives each row its own scale."""
@@ -32,15 +33,28 @@ ALSO, ONCE = ("visual_attention.att.query.", "local_head."), (".linear1.", ".lin
 does not, which is most of that graph's work and little of its error."""
 
 
+def bits_of(int8: int) -> int:
+    """Return the bits of weights that are asked for: 0 none, True or 8, or 7; else `InputError`.
+
+    On x86 processors with AVX2 but without VNNI, ONNX Runtime adds pairs of 8-bit products in 16
+    bits. Those of weights of 7 bits cannot saturate there.
+    """
+    found = {0: 0, 1: 8, 7: 7, 8: 8}.get(int8)
+    if found is None:
+        raise InputError(f"export: weights of int8 graphs have 8 bits or 7, found {int8}")
+    return found
+
+
 def quantise(
     part: str,
     source: Path,
     target: Path,
     *,
+    bits: int = 8,
     spared: Iterable[str] = (),
     before: Iterable[str] = (),
 ) -> None:
-    """Write the int8 twin of one graph.
+    """Write the int8 twin of one graph, its weights in 8 bits or in 7 (see `bits_of`).
 
     Weights of matrix products get one scale a column, word tables one a row; see `TWICE` for
     activations. What outputs `spared` alone need (a router) stays float32; products that lead to
@@ -72,6 +86,7 @@ def quantise(
             model,
             target,
             per_channel=True,
+            reduce_range=bits == 7,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=names,

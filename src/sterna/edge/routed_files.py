@@ -21,7 +21,7 @@ from sterna.actdistill.gates import Costs, fill
 from sterna.actdistill.router import PhaseRouter, Router
 from sterna.actdistill.stack import Stack
 from sterna.edge.branches import prune, route
-from sterna.edge.int8 import quantise
+from sterna.edge.int8 import bits_of, quantise
 from sterna.edge.onnx_files import check_installed, examples, write_graph
 from sterna.edge.routed import Cut, RoutedGraph, Trace
 from sterna.edge.routed_duet import RoutedStepGraph, RoutedTextGraph
@@ -164,11 +164,12 @@ def write_flat(part: Part, path: Path) -> list[Cut]:
 
 
 def write_routed(
-    routed: Routed, folder: Path, *, int8: bool, keep: Sequence[int] | None = None
+    routed: Routed, folder: Path, *, int8: int, keep: Sequence[int] | None = None
 ) -> Graphs:
     """Write all graphs of a routed policy; returns their names by engine and part.
 
-    With `keep` (units of the static model) static graphs too, for engines that refuse `If`.
+    With `keep` (units of the static model) static graphs too, for engines that refuse `If`; `int8`
+    as `int8.bits_of` reads it.
     """
     fixed = [unit.fixed for unit in routed.stack.units]
     return write_parts(parts_of(routed), fixed, folder, int8=int8, keep=keep)
@@ -179,7 +180,7 @@ def write_parts(
     fixed: Sequence[bool],
     folder: Path,
     *,
-    int8: bool,
+    int8: int,
     keep: Sequence[int] | None = None,
     whole: bool = False,
 ) -> Graphs:
@@ -188,7 +189,8 @@ def write_parts(
     With `whole` every unit runs for good: no `If`, and no static graphs beside.
     """
     check_installed()
-    kinds = [ENGINES[0], *([ENGINES[1]] if int8 else [])]
+    bits = bits_of(int8)
+    kinds = [ENGINES[0], *([ENGINES[1]] if bits else [])]
     static = dict(zip(ENGINES, ROUTED_ENGINES, strict=True))
     graphs: Graphs = {kind: {} for kind in kinds}
     if keep is not None:
@@ -203,10 +205,11 @@ def write_parts(
         cuts = write_flat(part, flat[ENGINES[0]])
         if part.cached:
             _measure_first(cuts, flat[ENGINES[0]])
-        if int8:
+        if bits:
             before = cuts[0].inputs if cuts and name == "policy" else ()
             spared = (GATES,) if cuts and not part.cached else ()
-            quantise(name, flat[ENGINES[0]], flat[ENGINES[1]], spared=spared, before=before)
+            how: dict[str, Any] = {"bits": bits, "spared": spared, "before": before}
+            quantise(name, flat[ENGINES[0]], flat[ENGINES[1]], **how)
         for kind in kinds:
             end = "int8.onnx" if kind == ENGINES[1] else "onnx"
             file = folder / f"{name}.{end}"

@@ -44,7 +44,7 @@ def export_actor(
     routed: Routed,
     to: Path,
     *,
-    int8: bool = False,
+    int8: int = 0,
     keep: Sequence[int] | None = None,
     feeds: Sequence[Feed] | None = None,
 ) -> dict[str, Any]:

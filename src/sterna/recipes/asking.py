@@ -42,7 +42,7 @@ def run_export_navigator(
     folder: Path,
     to: Path,
     *,
-    int8: bool,
+    int8: int,
     routed: Routed | None = None,
     keep: Sequence[int] | None = None,
 ) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def run_export(
     to: Path,
     root: Path | None,
     *,
-    int8: bool = False,
+    int8: int = 0,
     views: str | None = None,
     objects: str | None = None,
     tokenizer: Path | None = None,

@@ -149,7 +149,7 @@ def _head(result: Mapping[str, Any]) -> list[str]:
         f"with {shape['views']} views, {shape['words']} word pieces, a map that grows from "
         f"{nodes[0]} to {nodes[-1]} nodes"
         if nodes
-        else f"on {'noise' if shape['frames'] is None else 'frames of demonstrations'}"
+        else f"on {'made-up' if shape['frames'] is None else 'recorded'} frames"
     )
     return [
         "# Latency of one agent",
