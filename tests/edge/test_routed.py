@@ -291,6 +291,5 @@ def test_the_bench_reads_it(made: Made, tmp_path: Path) -> None:
     assert whole["flops_step"] == pytest.approx(base + each[0] * whole["units_run"])
     assert whole["same_decisions"] == 3 and not whole["torch_loaded"]
     text = (tmp_path / "latency.md").read_text()
-    assert (
-        "An episode of 3 steps on made-up frames" in text and (tmp_path / "latency.png").is_file()
-    )
+    assert "An episode of 3 steps on made-up frames" in text
+    assert (tmp_path / "latency.png").is_file()
