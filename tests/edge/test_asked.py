@@ -226,13 +226,14 @@ def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_is_timed(made: Made, tmp_path: Path) -> None:
+def test_is_timed(made: Made, whole: tuple[Any, Path], tmp_path: Path) -> None:
     """In torch, exported for the occasion, and as an export, along the same walk."""
     save(made.stack.model, tmp_path / "nav")
-    asked = [f"{tmp_path / 'nav'}:torch,onnx", f"{made.folder}:onnx,onnx-static"]
-    shape, plan = Shape(steps=3), Plan(rounds=1, episodes=1, progress=False)
+    asked = [f"{tmp_path / 'nav'}:torch,onnx", f"{made.folder}:onnx,onnx-static", str(whole[1])]
+    shape, plan = Shape(steps=3, rho=0.5), Plan(rounds=1, episodes=1, progress=False)
     result = run_latency(asked, tmp_path / "out", threads=(1,), shape=shape, plan=plan)
-    torch_row, own, routed, static = result["rows"]
+    torch_row, own, routed, static, other = result["rows"]
+    assert other["units_run"] == 2  # it has no budget, and needs none
     assert torch_row["same_decisions"] == own["same_decisions"] == 3
     assert own["flops_step"] == pytest.approx(torch_row["flops_step"], rel=1e-6)
     assert routed["flops_step"] < own["flops_step"] and static["units_run"] == len(KEEP)

@@ -12,6 +12,7 @@ import torch
 from sterna.actdistill.adapters.duet import DuetStack
 from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.stack import Stack
+from sterna.edge.asked import ROUTE
 from sterna.edge.asked_folder import export_navigator
 from sterna.edge.bench.episode import Shape, directions_of
 from sterna.edge.bench.flops import count_flops
@@ -323,7 +324,7 @@ def _exported_navigator(ask: Ask) -> Subject:
             engine: sum((folder / f).stat().st_size for f in manifest["graphs"][engine].values())
             for engine in ask.engines
         },
-        routed=True,
+        routed=any(ROUTE in graphs for graphs in manifest["graphs"].values()),
     )
 
 

@@ -51,7 +51,8 @@ def walk_of(
     """Return a walk to answer along: instruction, frames [S, rows, columns, 3], actions, stops.
 
     From ``shape.frames`` (npz: ``instruction``, ``frames``, ``taken``, as `recipes.latency` writes
-    it) or made up. `stops` are the steps at which an answer is asked for, `shape.steps` of them.
+    it) or made up. `stops` are the steps at which an answer is asked for, `shape.steps` of them,
+    `SPACING` apart (closer where a recorded walk is shorter).
     """
     if shape.frames is not None:
         with np.load(shape.frames, allow_pickle=False) as file:
@@ -65,7 +66,8 @@ def walk_of(
         frames = drawn_walk(size, 1 + SPACING * (shape.steps - 1), shape.seed)
         taken = [step % 3 + 1 for step in range(len(frames))]
         instruction = "go to the red sofa in the kitchen"
-    stops = np.linspace(0, len(frames) - 1, shape.steps).astype(int).tolist()
+    end = min(len(frames) - 1, SPACING * (shape.steps - 1))
+    stops = np.linspace(0, end, shape.steps).astype(int).tolist()
     return instruction, frames, taken, stops
 
 
