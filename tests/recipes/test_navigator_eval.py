@@ -129,6 +129,8 @@ def test_an_export_walks_as_torch_does(folder, tmp_path, capsys) -> None:
         tracks.append((found["scores"], found["out"]))
     assert tracks[0][0] == tracks[1][0]
     assert tracks[1][1].startswith(str(edge)) and tracks[1][1].endswith("onnx")
+    alone = sterna(capsys, "export", tmp_path / "run", "--to", tmp_path / "no", "--bits", 7)
+    assert alone.code == 2 and "give --int8 too" in alone.err and not (tmp_path / "no").exists()
     refused = sterna(capsys, *words, "--agent", edge, "--blind")
     assert refused.code == 2 and "exported navigator says the likeliest" in refused.err
     missing = sterna(capsys, *words, "--agent", edge, "--engine", "onnx-static")

@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from sterna.commands.common import find_data, parse, say
+from sterna.errors import InputError
 from sterna.recipes.options import Common
 
 
@@ -63,6 +64,8 @@ def export(argv: Sequence[str]) -> int:
 
     args: Export = parse(Export, argv, "export")
     use_threads(args.threads)
+    if args.bits != 8 and not args.int8:
+        raise InputError(f"--bits {args.bits}: concerns 8-bit graphs; give --int8 too")
     if routed_folder(str(args.policy)):
         return _routed(args)
     if navigator_folder(args.policy):

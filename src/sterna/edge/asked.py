@@ -24,13 +24,12 @@ from sterna.actdistill.router import Router
 from sterna.actdistill.stack import RouterInput
 from sterna.edge.routed import Trace, Values
 from sterna.edge.routed_files import GATES, Part
+from sterna.edge.runtime.answerer import PASS, ROUTE, SEE, WORDS
 from sterna.errors import InputError
 from sterna.models.navigator.eyes import Eyes
 from sterna.models.navigator.pixels import cut, pool
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.world.talk.images import Grid, patch_grid, resized, token_grid
-
-PASS, SEE, WORDS, ROUTE = "pass", "see", "words", "route"
 
 
 def frame_size(navigator: VlmNavigator) -> Grid:

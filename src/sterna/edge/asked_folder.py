@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from sterna.actdistill.router import Router
 from sterna.actdistill.stack import Decide, everything
 from sterna.data.ego.samples import PREVIOUS
 from sterna.edge.asked import (
-    ROUTE,
     SeeGraph,
     asked_parts,
     cache_shape,
@@ -28,31 +27,23 @@ from sterna.edge.asked import (
     plain_attention,
 )
 from sterna.edge.bench.frames import drawn_walk
-from sterna.edge.card import CARD, README, machine
+from sterna.edge.card import CARD, README, foot, machine
 from sterna.edge.export import TOKENIZER, new_folder
-from sterna.edge.routed_files import Graphs, Routed, write_parts
+from sterna.edge.routed_files import EVERY, Graphs, Routed, write_parts
 from sterna.edge.routed_folder import routes_of
 from sterna.edge.runtime.answerer import Answered, Answerer, Seen
 from sterna.edge.runtime.folder import FORMAT, MANIFEST, NAVIGATOR, digest
 from sterna.files import sha256, write_json, write_text
 from sterna.models.navigator.generation import sample
-from sterna.models.navigator.pixels import pool
 from sterna.models.navigator.vlm import VlmNavigator
 from sterna.world.talk.choices import choices
 from sterna.world.talk.images import token_grid
 from sterna.world.talk.memory import history
+from sterna.world.talk.prompts import Question
 
 DECISIONS = 24
 """Answers that a card compares."""
-_EVERY = -1e9
 _TOLD = ("go to the red sofa in the kitchen", "go to the bed", "turn left and stop at the lamp")
-
-
-@dataclass(frozen=True)
-class _Question:
-    instruction: str
-    history: Any
-    previous: Any
 
 
 class TorchAnswerer:
@@ -71,17 +62,15 @@ class TorchAnswerer:
 
     @torch.no_grad()
     def see(self, frame: Any) -> Seen:
-        """Look at a frame (`then` is what the processor makes of `now`)."""
-        seen = self.navigator.features(np.asarray(frame)[None])
-        images = self.navigator.processor.images
-        then = pool(seen, token_grid(*self.size, images), images.history_pool)
-        return Seen(seen[0].numpy(), then[0].numpy())
+        """Look at a frame; the processor pools those of the past when it is asked."""
+        seen = self.navigator.features(np.asarray(frame)[None])[0].numpy()
+        return Seen(seen, seen)
 
     def answer(self, instruction: str, seen: Sequence[Seen], taken: Sequence[int]) -> Answered:
         """Answer as `Answerer.answer` does."""
         navigator = self.navigator
         past = history(len(taken), navigator.history.kind, navigator.history.budget)
-        asked = _Question(instruction, past, np.array(taken[-PREVIOUS:], np.int64))
+        asked = Question(instruction, past, np.array(taken[-PREVIOUS:], np.int64))
         frames = [seen[int(i)].now for i in past] + [seen[-1].now]
         features = torch.from_numpy(np.stack(frames))
         batch = navigator.batch([asked], self.size, features=features)
@@ -123,9 +112,6 @@ def export_navigator(
         with plain_attention(stack.model):
             parts = asked_parts(stack, router)
             graphs = write_parts(parts, fixed, folder, int8=int8, keep=keep, whole=router is None)
-        for engine in graphs:
-            if engine.startswith("onnx-static"):
-                graphs[engine].pop(ROUTE, None)
         written = stack.model.processor.save(folder)
         for name, file in (beside or {}).items():
             shutil.copyfile(file, folder / name)
@@ -174,7 +160,7 @@ def _manifest(
 
 def _whole(stack: NavigatorStack) -> dict[str, Any]:
     names = [unit.name for unit in stack.units]
-    budgets = [{"rho": 1.0, "threshold": _EVERY}]
+    budgets = [{"rho": 1.0, "threshold": EVERY}]
     return {"units": names, "rho": 1.0, "budgets": budgets, "static": None}
 
 
@@ -216,7 +202,7 @@ def _card(
     keep: Sequence[int] | None,
 ) -> dict[str, Any]:
     navigator = stack.model
-    budgets = {1.0: _EVERY} if routed is None else dict(routed.thresholds)
+    budgets = {1.0: EVERY} if routed is None else dict(routed.thresholds)
     parity: dict[str, list[dict[str, Any]]] = {}
     for engine in graphs:
         static = engine.startswith("onnx-static")
@@ -319,10 +305,4 @@ def readme(card: Mapping[str, Any]) -> str:
             f"| {row['largest_difference']:.1e} |"
             for row in found
         ]
-    lines += ["", "| file | MB | SHA-256 |", "|---|--:|---|"]
-    lines += [
-        f"| {name} | {entry['bytes'] / 1e6:.2f} | {entry['sha256'][:16]} |"
-        for name, entry in card["files"].items()
-    ]
-    made = ", ".join(f"{name} {version}" for name, version in card["made_with"].items())
-    return "\n".join([*lines, "", f"Made with {made}."]) + "\n"
+    return "\n".join([*lines, *foot(card)]) + "\n"

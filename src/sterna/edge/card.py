@@ -23,6 +23,16 @@ def machine() -> dict[str, str]:
     return found
 
 
+def foot(card: Mapping[str, Any]) -> list[str]:
+    """Return the last lines of a card: its graphs, and what made it."""
+    made = ", ".join(f"{name} {version}" for name, version in card["made_with"].items())
+    rows = [
+        f"| {name} | {entry['bytes'] / 1e6:.2f} | {entry['sha256'][:16]} |"
+        for name, entry in card["files"].items()
+    ]
+    return ["", "| file | MB | SHA-256 |", "|---|--:|---|", *rows, "", f"Made with {made}."]
+
+
 def readme(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
     sizes = card["sizes"]

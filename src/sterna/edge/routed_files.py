@@ -30,6 +30,8 @@ from sterna.errors import InputError
 
 Graphs = dict[str, dict[str, str]]
 GATES, ROUTER_INPUTS = "gates", ("threshold",)
+EVERY = -1e9
+"""A threshold below every logit: all units run."""
 _USUAL = 0.5
 """Share of decisions from which on a unit belongs to a static model."""
 

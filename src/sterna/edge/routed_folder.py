@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sterna import __version__
 from sterna.actdistill.flops import counted
-from sterna.edge.card import CARD, README, machine
+from sterna.edge.card import CARD, README, foot, machine
 from sterna.edge.export import new_folder
 from sterna.edge.routed import RoutedGraph
 from sterna.edge.routed_files import Graphs, Routed, write_routed
@@ -232,10 +232,4 @@ def readme(card: Mapping[str, Any]) -> str:
             f"| {row['largest_action']:.2f} |"
             for row in rows
         ]
-    lines += ["", "| file | MB | SHA-256 |", "|---|--:|---|"]
-    lines += [
-        f"| {name} | {entry['bytes'] / 1e6:.2f} | {entry['sha256'][:16]} |"
-        for name, entry in card["files"].items()
-    ]
-    made = ", ".join(f"{name} {version}" for name, version in card["made_with"].items())
-    return "\n".join([*lines, "", f"Made with {made}."]) + "\n"
+    return "\n".join([*lines, *foot(card)]) + "\n"

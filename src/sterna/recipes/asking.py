@@ -1,16 +1,12 @@
-"""Vision-language navigators on small computers: exported, walked with, timed."""
+"""Vision-language navigators on small computers, exported."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sterna.actdistill.adapters.navigator import NavigatorStack
-from sterna.data.ego.store import EgoStore
 from sterna.edge.asked_folder import export_navigator
 from sterna.edge.routed_files import Routed
 from sterna.errors import InputError
@@ -65,22 +61,3 @@ def run_export_navigator(
     return export_navigator(
         stack, to, routed=routed, int8=int8, keep=keep, about=about, beside=extra
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordedWalk:
-    """A walk that was recorded: what an arm of a benchmark is shown."""
-
-    instruction: str
-    frames: Any
-    """uint8 [steps, rows, columns, 3]."""
-    taken: Any
-    """[steps]."""
-
-
-def longest_walk(folder: Path) -> RecordedWalk:
-    """Return the longest walk in a folder of egocentric walks."""
-    store = EgoStore(folder)
-    episode = max(store.episodes, key=len)
-    frames = store.frames(np.arange(episode.first, episode.first + len(episode)))
-    return RecordedWalk(instruction=episode.instruction, frames=frames, taken=episode.taken)

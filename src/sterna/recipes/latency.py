@@ -61,8 +61,11 @@ def run_latency(
     load = _load()
     with tempfile.TemporaryDirectory(prefix="sterna-latency-") as scratch:
         if demos is not None:
-            write = write_walk if answers(asks[0]) else write_frames
-            file = write(demos, asks[0].model, Path(scratch), shape)
+            file = (
+                write_walk(demos, Path(scratch))
+                if answers(asks[0])
+                else write_frames(demos, asks[0].model, Path(scratch), shape)
+            )
             shape = replace(shape, frames=str(file))
         subjects = {
             ask.model: prepare(ask, shape, Path(scratch) / f"model{number}")
@@ -114,13 +117,15 @@ def write_frames(demos: Path, model: str, folder: Path, shape: Shape) -> Path:
     return file
 
 
-def write_walk(walks: Path, model: str, folder: Path, shape: Shape) -> Path:
-    """Write the longest of some egocentric walks for a navigator that answers in words."""
-    from sterna.recipes.asking import longest_walk
+def write_walk(walks: Path, folder: Path) -> Path:
+    """Write the longest of some egocentric walks for navigators that answer in words."""
+    from sterna.data.ego.store import EgoStore
 
-    walk = longest_walk(walks)
+    store = EgoStore(walks)
+    walk = max(store.episodes, key=len)
+    frames = store.frames(np.arange(walk.first, walk.first + len(walk)))
     file = folder / "walk.npz"
-    np.savez(file, instruction=np.array(walk.instruction), frames=walk.frames, taken=walk.taken)
+    np.savez(file, instruction=np.array(walk.instruction), frames=frames, taken=walk.taken)
     return file
 
 

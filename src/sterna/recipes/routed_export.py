@@ -19,7 +19,7 @@ from sterna.actdistill.walking import RoutedAgent
 from sterna.edge.card import CARD, README, machine
 from sterna.edge.export import TOKENIZER, new_folder, write_manifest
 from sterna.edge.parity import SIZES, agreement, random_state, torch_walks
-from sterna.edge.routed_files import Graphs, Routed, write_routed
+from sterna.edge.routed_files import EVERY, Graphs, Routed, write_routed
 from sterna.edge.routed_folder import Feed, export_actor, routes_of
 from sterna.edge.runtime import Engine
 from sterna.edge.runtime.folder import ENGINES
@@ -36,9 +36,6 @@ from sterna.recipes.routed import CALIBRATION, POLICY, ROUTER, STUDENT, fill, op
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
-
-EVERY = -1e9
-"""A threshold below every logit: all units run."""
 
 
 def is_student(folder: Path) -> bool:

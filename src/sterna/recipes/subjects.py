@@ -12,7 +12,6 @@ import torch
 from sterna.actdistill.adapters.duet import DuetStack
 from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.stack import Stack
-from sterna.edge.asked import ROUTE
 from sterna.edge.asked_folder import export_navigator
 from sterna.edge.bench.episode import Shape, directions_of
 from sterna.edge.bench.flops import count_flops
@@ -24,6 +23,7 @@ from sterna.edge.routed_files import Routed, write_routed
 from sterna.edge.routed_folder import export_actor, flops_of, routes_of
 from sterna.edge.runtime import ENGINES as EXPORTED
 from sterna.edge.runtime import Manifest, read_manifest
+from sterna.edge.runtime.answerer import ROUTE
 from sterna.edge.runtime.folder import (
     ACTOR,
     MANIFEST,

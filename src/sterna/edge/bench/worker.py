@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -136,24 +137,7 @@ def _walker(engine: Any, job: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     seen = observations(shape, engine.feature_size, engine.object_size)
     navigator = Navigator(engine, max_steps=shape.steps)
 
-    def walk() -> dict[str, Any]:
-        cpu, marks = time.process_time(), [time.perf_counter()]
-        navigator.start(ids)
-        marks.append(time.perf_counter())
-        scores = []
-        for one in seen:
-            scores.append(navigator.score(one))
-            marks.append(time.perf_counter())
-        took = [end - begin for begin, end in pairwise(marks)]
-        return {
-            "episode": marks[-1] - marks[0],
-            "cpu": time.process_time() - cpu,
-            "text": took[0],
-            "steps": took[1:],
-            "scores": scores,
-        }
-
-    return walk
+    return _clocked(lambda: navigator.start(ids), [partial(navigator.score, one) for one in seen])
 
 
 def _acts(actor: Any, shape: Any) -> Callable[[], dict[str, Any]]:
@@ -161,25 +145,7 @@ def _acts(actor: Any, shape: Any) -> Callable[[], dict[str, Any]]:
     from sterna.edge.bench.frames import frames_of
 
     sentence, seen = frames_of(shape, actor.inputs, actor.sizes)
-
-    def walk() -> dict[str, Any]:
-        cpu, marks = time.process_time(), [time.perf_counter()]
-        actor.start(sentence)
-        marks.append(time.perf_counter())
-        scores = []
-        for one in seen:
-            scores.append(actor.step(**one))
-            marks.append(time.perf_counter())
-        took = [end - begin for begin, end in pairwise(marks)]
-        return {
-            "episode": marks[-1] - marks[0],
-            "cpu": time.process_time() - cpu,
-            "text": took[0],
-            "steps": took[1:],
-            "scores": scores,
-        }
-
-    return walk
+    return _clocked(lambda: actor.start(sentence), [partial(actor.step, **one) for one in seen])
 
 
 def _asks(answerer: Any, shape: Any) -> Callable[[], dict[str, Any]]:
@@ -187,17 +153,29 @@ def _asks(answerer: Any, shape: Any) -> Callable[[], dict[str, Any]]:
     from sterna.edge.bench.frames import walk_of
 
     instruction, frames, taken, stops = walk_of(shape, answerer.size)
+    seen: list[Any] = []
+
+    def step(stop: int) -> Any:
+        seen.extend(answerer.see(frame) for frame in frames[len(seen) : stop + 1])
+        return answerer.answer(instruction, seen, taken[:stop])
+
+    return _clocked(seen.clear, [partial(step, stop) for stop in stops])
+
+
+def _clocked(
+    begin: Callable[[], Any], steps: Sequence[Callable[[], Any]]
+) -> Callable[[], dict[str, Any]]:
+    """Return what walks an episode once, and says what that took."""
 
     def walk() -> dict[str, Any]:
         cpu, marks = time.process_time(), [time.perf_counter()]
-        seen: list[Any] = []
+        begin()
         marks.append(time.perf_counter())
         scores = []
-        for stop in stops:
-            seen += [answerer.see(frame) for frame in frames[len(seen) : stop + 1]]
-            scores.append(answerer.answer(instruction, seen, taken[:stop]))
+        for step in steps:
+            scores.append(step())
             marks.append(time.perf_counter())
-        took = [end - begin for begin, end in pairwise(marks)]
+        took = [end - start for start, end in pairwise(marks)]
         return {
             "episode": marks[-1] - marks[0],
             "cpu": time.process_time() - cpu,

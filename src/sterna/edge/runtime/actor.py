@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.edge.runtime.engine import Array, session_of
-from sterna.edge.runtime.folder import ACTOR, proven, threshold_of
+from sterna.edge.runtime.folder import ACTOR, holding, threshold_of
 from sterna.errors import InputError
 
 PAD, UNKNOWN = 0, 1
@@ -47,14 +47,8 @@ class Actor:
 
         Raises `InputError` for another kind of folder, an unknown engine, or an unknown budget.
         """
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, found {threads}")
         root = Path(folder)
-        content = proven(root, ACTOR)
-        if name not in content["graphs"]:
-            raise InputError(
-                f"{root}: holds no engine {name!r}, it has {', '.join(content['graphs'])}"
-            )
+        content = holding(root, ACTOR, name, threads)
         self.name, self.threads, self.manifest = name, threads, content
         self._take(content, threshold_of(content["routes"], rho, root))
         self._session = session_of(root / content["graphs"][name]["policy"], threads)

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sterna.edge.runtime.engine import Array, session_of
-from sterna.edge.runtime.folder import NAVIGATOR, proven, threshold_of
+from sterna.edge.runtime.folder import NAVIGATOR, holding, threshold_of
 from sterna.errors import InputError
 from sterna.world.frames import Action
 from sterna.world.geometry import Ints
 from sterna.world.talk.choices import choices
 from sterna.world.talk.memory import history
-from sterna.world.talk.prompts import Wording
+from sterna.world.talk.prompts import Question, Wording
 from sterna.world.talk.reading import NOW, PAST, Laid, Reader, Template, read_tokenizer
 
 PASS, SEE, WORDS, ROUTE = "pass", "see", "words", "route"
@@ -53,15 +53,6 @@ class Answered:
     flops: float
 
 
-@dataclass(frozen=True)
-class _Question:
-    """What the wording asks for; see `sterna.world.talk.prompts.Asked`."""
-
-    instruction: str
-    history: Ints
-    previous: Ints
-
-
 class Answerer:
     """An exported navigator, opened. It keeps nothing of a walk: any number may share it."""
 
@@ -72,14 +63,8 @@ class Answerer:
 
         Raises `InputError` for another kind of folder, an unknown engine, or an unknown budget.
         """
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, found {threads}")
         root = Path(folder)
-        content = proven(root, NAVIGATOR)
-        if name not in content["graphs"]:
-            raise InputError(
-                f"{root}: holds no engine {name!r}, it has {', '.join(content['graphs'])}"
-            )
+        content = holding(root, NAVIGATOR, name, threads)
         self.name, self.threads, self.manifest = name, threads, content
         self.routes = content["routes"]
         self.threshold = threshold_of(self.routes, rho, root)
@@ -133,7 +118,7 @@ class Answerer:
         kept, last = self.manifest["history"], int(self.manifest["previous"])
         past = history(len(taken), kept["kind"], kept["budget"])
         previous = np.array(taken[-last:], np.int64)
-        prompt = self.wording.prompt(_Question(instruction, past, previous))
+        prompt = self.wording.prompt(Question(instruction, past, previous))
         laid = Laid(self.reader.question(prompt), self._grids, self.reader.image)
         (x,) = self._run[WORDS].run(None, {"ids": laid.ids})
         images = laid.ids == self.reader.image
@@ -229,7 +214,9 @@ class Walker:
         """Use an opened navigator; `execute` actions of an answer are carried out (None: all)."""
         most = answerer.wording.actions
         if execute is not None and not 1 <= execute <= most:
-            raise InputError(f"execute: expected 1 to the {most} actions of an answer")
+            raise InputError(
+                f"execute: expected 1 to the {most} actions of an answer, found {execute}"
+            )
         self.answerer, self.execute = answerer, execute or most
         self.last: Answered | None = None
         self._instruction: str | None = None
@@ -245,6 +232,8 @@ class Walker:
         """Return what to do at a frame; `last` holds the answer that it is from."""
         if self._instruction is None:
             raise InputError("navigator: no walk is under way; call start(instruction) first")
+        if self._seen:  # what is past is needed as such alone, a fraction of its tokens
+            self._seen[-1] = Seen(self._seen[-1].then, self._seen[-1].then)
         self._seen.append(self.answerer.see(frame))
         if not self._planned:
             self.last = self.answerer.answer(self._instruction, self._seen, self._taken)

@@ -110,6 +110,18 @@ def proven(root: Path, model: str) -> dict[str, Any]:
     return content
 
 
+def holding(root: Path, model: str, engine: str, threads: int) -> dict[str, Any]:
+    """Return what `proven` does, of a folder that holds an engine, to be run on `threads`."""
+    if threads < 1:
+        raise InputError(f"threads must be at least 1, found {threads}")
+    content = proven(root, model)
+    if engine not in content["graphs"]:
+        raise InputError(
+            f"{root}: holds no engine {engine!r}, it has {', '.join(content['graphs'])}"
+        )
+    return content
+
+
 def threshold_of(routes: Mapping[str, Any], rho: float | None, folder: Path) -> float:
     """Return the threshold of a budget (None: the usual one); `InputError` for an unknown one."""
     wanted = routes["rho"] if rho is None else rho

@@ -22,6 +22,7 @@ from sterna.models.navigator.vlm import VlmNavigator
 from sterna.world.frames import Action
 from sterna.world.geometry import Ints
 from sterna.world.talk.memory import history
+from sterna.world.talk.prompts import Question
 
 Observation = Mapping[str, Any]
 """Holds `instruction` and `rgb` uint8 [h, w, 3]."""
@@ -59,15 +60,6 @@ class _Slot:
     features: list[Tensor] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     planned: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Question:
-    """What a slot asks; see `prompts.Asked`."""
-
-    instruction: str
-    history: Ints
-    previous: Ints
 
 
 class NavigatorAgent:
@@ -146,7 +138,7 @@ class NavigatorAgent:
             step = len(state.taken)
             past = history(step, memory.kind, memory.budget)
             previous = np.array(state.taken[-PREVIOUS:], np.int64)
-            questions.append(_Question(state.instruction, past, previous))
+            questions.append(Question(state.instruction, past, previous))
             features += [state.features[int(i)] for i in past] + [state.features[step]]
         height, width = _frame(observations[slots[0]]).shape[:2]
         batch = self.navigator.batch(questions, (height, width), features=torch.stack(features))

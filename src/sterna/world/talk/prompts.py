@@ -65,6 +65,15 @@ class Asked(Protocol):
         """Last actions taken, oldest first."""
 
 
+@dataclass(frozen=True)
+class Question:
+    """What an agent on its way asks, as `Asked`."""
+
+    instruction: str
+    history: Ints
+    previous: Ints
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wording:
     """How a navigator is asked and answers; everything that decides the text of a sample."""
