@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import contract
+from sterna.actdistill.adapters import duet
 from sterna.actdistill.adapters.duet import DuetBatch, DuetStack
 from sterna.actdistill.stack import everything, gated, stack_of, static
 from sterna.actdistill.walking import RoutedAgent, WalkSamples
@@ -80,6 +81,27 @@ def test_all_gates_one_are_the_teacher_bit_for_bit(
     for a, b in zip(mine, [theirs.fused, theirs.global_, theirs.local], strict=True):
         assert torch.equal(a, b)
     torch.testing.assert_close(mine[0], fast.parts[0][1].fused, rtol=1e-4, atol=1e-4)
+
+
+def test_learning_without_padding_is_learning_with_it(
+    made: tuple[DuetStack, DuetBatch, WalkSamples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack, batch, _ = made
+    found = []
+    for padded in (False, True):
+        if padded:
+            monkeypatch.setattr(duet, "_unpadded", lambda run, x, mask: run(x)[0])
+        stack.zero_grad()
+        state = stack.prepare(batch)
+        assert not state.word_mask.all() and not state.seen["node_mask"].all()
+        passed = gated(stack, state, everything(stack), skip=False)
+        loss = stack.loss(stack.finish(passed.state), batch)
+        loss.backward()
+        grads = {n: p.grad.clone() for n, p in stack.named_parameters() if p.grad is not None}
+        found.append((loss.detach(), grads))
+    (loss, grads), (loss_padded, grads_padded) = found
+    torch.testing.assert_close(loss, loss_padded, rtol=1e-6, atol=0)
+    torch.testing.assert_close(grads, grads_padded, rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_has_the_rows_of_its_samples(

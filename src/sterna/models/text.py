@@ -14,6 +14,7 @@ from sterna.models.attention import gather_rows
 from sterna.models.config import DuetConfig
 from sterna.models.dropout import FastDropout
 from sterna.models.layers import Attention, Intermediate, KeyValue, Residual, enter, key_bias
+from sterna.models.ragged import Ragged
 
 
 class WordEmbeddings(nn.Module):
@@ -55,10 +56,13 @@ class TextLayer(nn.Module):
         self.output = Residual(config.ffn_size, width, drop, eps)
 
     def forward(
-        self, x: Tensor, bias: Tensor, *, details: bool = False
+        self, x: Tensor, bias: Tensor, *, details: bool = False, ragged: Ragged | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Map x [B, L, D] to (x' [B, L, D], attention scores [B, H, L, L] or None)."""
-        x, scores = self.attention(x, bias, details=details)
+        """Map x [B, L, D] to (x' [B, L, D], attention scores [B, H, L, L] or None).
+
+        `ragged` as in `Attention`.
+        """
+        x, scores = self.attention(x, bias, details=details, ragged=ragged)
         return self.output(self.intermediate(x), x), scores
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,11 @@ from sterna.actdistill.stack import Pointer, RouterInput, Stack, Tokens, Unit, r
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.models.agent import look, object_mask, to_navigate, token_batch
+from sterna.models.attention import gather_rows
 from sterna.models.cross import CrossLayer
 from sterna.models.duet import DUET, NavigationOutput
 from sterna.models.layers import KeyValue, key_bias
+from sterna.models.ragged import Ragged
 from sterna.models.topomap import MapRows
 from sterna.train.grounding import grounding_loss, object_targets
 from sterna.train.imitation import Recorded, action_loss, local_labels
@@ -154,19 +157,19 @@ class DuetStack(Stack):
     def run(self, unit: int, state: DuetState) -> DuetState:
         """Run a block; keys and values of the words are made when a block first needs them."""
         block, stream = self._blocks[unit], self.units[unit].stream
+        (x,) = self.read(unit, state)
         if stream == _TEXT:
-            words, _ = block(state.words, key_bias(state.word_mask))
-            return replace(state, words=words)
+            run = partial(block, bias=key_bias(state.word_mask))
+            return self.write(unit, state, (_unpadded(run, x, state.word_mask),))
         if unit not in state.memory:
             state.memory[unit] = block.context_memory(state.words)
         agents = state.agents
         assert agents is not None
-        keys, values = (part.index_select(0, agents) for part in state.memory[unit])
+        keys, values = (gather_rows(part, agents) for part in state.memory[unit])
         text_bias = state.seen["word_bias"].index_select(0, agents)
-        bias = state.seen["local_bias" if stream == _LOCAL else "node_bias"]
-        (x,) = self.read(unit, state)
-        x, _ = block(x, bias, (keys, values), text_bias)
-        return self.write(unit, state, (x,))
+        mask, bias = (state.seen[name] for name in _MASKS[stream])
+        run = partial(block, bias=bias, text=(keys, values), text_bias=text_bias)
+        return self.write(unit, state, (_unpadded(run, x, mask),))
 
     def read(self, unit: int, state: DuetState) -> tuple[Tensor, ...]:
         """Return words [B, L, D], local tokens [R, 1 + V, D] or map tokens [R, 1 + M, D]."""
@@ -182,9 +185,9 @@ class DuetStack(Stack):
         if self.units[unit].stream == _TEXT:
             return replace(state, words=state.words[rows], word_mask=state.word_mask[rows])
         assert state.agents is not None
-        name = _FIELDS[self.units[unit].stream]
-        bias = "local_bias" if name == "local" else "node_bias"
-        seen = state.seen | {bias: state.seen[bias][rows]}
+        stream = self.units[unit].stream
+        name = _FIELDS[stream]
+        seen = state.seen | {part: state.seen[part][rows] for part in _MASKS[stream]}
         change: dict[str, Any] = {name: getattr(state, name)[rows], "seen": seen}
         return replace(state, agents=state.agents[rows], **change)
 
@@ -205,7 +208,7 @@ class DuetStack(Stack):
         return RouterInput(
             vision=state.local,
             vision_mask=state.seen["local_mask"],
-            text=state.words.index_select(0, state.agents),
+            text=gather_rows(state.words, state.agents),
             text_mask=state.word_mask.index_select(0, state.agents),
             recent=state.seen["recent"],
         )
@@ -326,6 +329,18 @@ class DuetStack(Stack):
 
 
 _FIELDS = {_TEXT: "words", _LOCAL: "local", _GLOBAL: "nodes"}
+_MASKS = {_LOCAL: ("local_mask", "local_bias"), _GLOBAL: ("node_mask", "node_bias")}
+
+
+def _unpadded(run: Callable[..., tuple[Tensor, Any]], x: Tensor, mask: Tensor) -> Tensor:
+    """Return what a block makes of tokens x [R, Q, D]; where it learns, of real ones alone.
+
+    Without gradients padding is computed, so that every bit is that of the plain pass.
+    """
+    if not torch.is_grad_enabled() or bool(mask.all()):
+        return run(x)[0]
+    ragged = Ragged(mask)
+    return ragged.place(run(ragged.pick(x), ragged=ragged)[0])
 
 
 def _encoders(model: DUET) -> dict[str, nn.ModuleList]:
