@@ -17,6 +17,7 @@ from sterna.actdistill.adapters.duet import DuetBatch, DuetStack
 from sterna.actdistill.stack import everything, gated, stack_of, static
 from sterna.actdistill.walking import RoutedAgent, WalkSamples
 from sterna.data.r2r import read_r2r
+from sterna.errors import InputError
 from sterna.models.agent import Agent
 from sterna.recipes.policies import fitted
 from sterna.recipes.reverie import TRAINING
@@ -45,6 +46,32 @@ def made(toy_house: Path) -> tuple[DuetStack, DuetBatch, WalkSamples]:
 def test_the_contract(made: tuple[DuetStack, DuetBatch, WalkSamples]) -> None:
     stack, batch, _ = made
     contract.check(stack, batch, outputs=_logits)
+
+
+def test_known_walks_are_walked_again_without_their_policy(
+    made: tuple[DuetStack, DuetBatch, WalkSamples],
+) -> None:
+    """Samples, expert's labels and all, are those that were recorded; the policy is not asked."""
+    stack, _, samples = made
+    asked = Agent(stack.model, samples.panoramas)
+    asked.act = None  # type: ignore[assignment, method-assign]
+    again = WalkSamples(samples.panoramas, samples.drawn)
+    again.add_paths(samples.episodes[:6], ImitationConfig())
+    again.add_walks(asked, samples.episodes[:3], ImitationConfig(max_steps=4), seed=2)
+    assert again.ids == samples.ids and again.drawn == samples.drawn
+    for name, value in vars(samples.batch(range(9)).recorded.rows).items():
+        np.testing.assert_array_equal(
+            getattr(again.batch(range(9)).recorded.rows, name), value, name
+        )
+    others = WalkSamples(samples.panoramas)
+    agent = Agent(stack.model, samples.panoramas)
+    others.add_walks(agent, samples.episodes[:3], ImitationConfig(max_steps=4), seed=2)
+    assert others.drawn.keys() == samples.drawn.keys() and others.drawn != samples.drawn
+    name, chosen = next(iter(samples.drawn.items()))
+    for wrong in ([*chosen[:-1], 99], chosen[:-1]):
+        odd = WalkSamples(samples.panoramas, {**samples.drawn, name: wrong})
+        with pytest.raises(InputError, match=r"cannot be made here.*probe again"):
+            odd.add_walks(asked, samples.episodes[:3], ImitationConfig(max_steps=4))
 
 
 def _logits(features: object) -> list[Tensor]:

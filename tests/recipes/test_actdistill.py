@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def test_from_probe_to_table(
     assert run["iteration"] == 3
     store = TargetStore(probed / "targets")
     assert len(store.place) == 12 and len(store.units) == 8
+    walks = json.loads((probed / "walks.json").read_text())["walks"]
+    assert set(walks) == {name for name in store.place if name.endswith(" walk 0")}
     data, student = ("--data", toy_house, "--teacher", teacher), tmp_path / "student"
     more = (*FEW, "--json")
     words = ("actdistill", "distill", "toy-duet", *data, "--probed", probed, "--out", student)
@@ -185,6 +188,27 @@ def test_what_it_refuses(
     sterna(capsys, *words, "--smaller", 0, 1).refused("route.gate fixed")
     sterna(capsys, *words, "--route.rho", 0).refused("budgets must be in (0, 1]")
     sterna(capsys, "actdistill", "eval", tmp_path, "--data", toy_house).refused("holds no student")
+
+
+def test_stage_2_walks_again_what_stage_1_recorded(
+    capsys: pytest.CaptureFixture[str], toy_house: Path, teacher: Path, probed: Path, tmp_path: Path
+) -> None:
+    """So its walks are those of the targets on any machine; what does not fit is refused."""
+    mine = shutil.copytree(probed, tmp_path / "mine")
+    data = ("--data", toy_house, "--teacher", teacher, *FEW)
+    words = ("actdistill", "distill", "toy-duet", *data, "--iterations", 1, "--probed", mine)
+    kept = json.loads((probed / "walks.json").read_text())
+    odd = kept | {"walks": kept["walks"] | {next(iter(kept["walks"])): [99]}}
+    told = {"cannot be made here": odd, "walks.json: not sterna-actdistill-walks-1": {}}
+    for number, (said, held) in enumerate(told.items()):
+        (mine / "walks.json").write_text(json.dumps(held))
+        sterna(capsys, *words, "--out", tmp_path / str(number)).refused(said)
+    # One of before this file was kept is recorded anew; a probe that goes on leaves it alone.
+    (mine / "walks.json").unlink()
+    assert sterna(capsys, *words, "--out", tmp_path / "student").code == 0
+    words = ("actdistill", "probe", "toy-duet", *data, "--out", mine)
+    assert sterna(capsys, *words, "--iterations", 3).code == 0
+    assert not (mine / "walks.json").exists()
 
 
 def test_a_configuration_survives_its_json() -> None:

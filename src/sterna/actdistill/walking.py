@@ -5,7 +5,8 @@ Legend: B episodes, R rows (decisions), U units.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from sterna.actdistill.adapters.duet import DuetBatch, DuetStack, DuetState
 from sterna.actdistill.stack import Decide, Passed, gated
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
+from sterna.errors import InputError
+from sterna.files import read_json, write_json
 from sterna.models.agent import Agent
 from sterna.models.duet import NavigationOutput
 from sterna.models.text import TextMemory
 from sterna.models.topomap import MapRows, TopoMap
-from sterna.models.walk import sample_with
+from sterna.models.walk import Choose, sample_with
 from sterna.train.imitation import ImitationConfig, joined, record
 from sterna.train.schedule import uniform_draws
 from sterna.world.geometry import Floats, Ints
@@ -28,19 +31,26 @@ _WALKS = 6000
 """Stream of the draws of recorded walks."""
 _TOGETHER = 128
 """Episodes that are recorded side by side."""
+_FORMAT = "sterna-actdistill-walks-1"
 
 
 class WalkSamples:
     """Recorded walks, one sample each: annotated paths, and walks of a policy with expert labels.
 
-    Everything is recorded once, so that a sample is the same whenever it is met.
+    Everything is recorded once, so that a sample is the same whenever it is met. `drawn` are the
+    choices of the walks by sample id; one that is `known` is walked again by them, without its
+    policy: that takes no time, and is the same walk where rounding is not (other threads, machine).
     """
 
-    def __init__(self, panoramas: Panoramas) -> None:
+    def __init__(
+        self, panoramas: Panoramas, known: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         """Begin empty, in a world."""
         self.panoramas, self.table = panoramas, torch.from_numpy(panoramas.features)
+        self.known: Mapping[str, Sequence[int]] = known or {}
         self.ids: list[str] = []
-        self._episodes: list[Episode] = []
+        self.drawn: dict[str, list[int]] = {}
+        self.episodes: list[Episode] = []
         self._rows: list[MapRows] = []
         self._labels: list[Ints] = []
 
@@ -65,31 +75,39 @@ class WalkSamples:
         name: str = "walk",
     ) -> None:
         """Add walks that a policy draws, labelled by the expert."""
+        label = f"{name} {number}"
         for part, some in _parts(episodes):
-            draws = uniform_draws(seed, _WALKS + number, part, (config.max_steps, len(some)))
-
-            def drawn(rows: MapRows, logits: np.ndarray, draws: Floats = draws) -> Ints:
-                chosen = sample_with(lambda n: draws[int(rows.step[0]), rows.agent])
-                return chosen(rows, logits)
-
+            ids = [_named(episode, label) for episode in some]
+            again = all(one in self.known for one in ids)
+            if again:
+                choose = _again([self.known[one] for one in ids], ids)
+            else:
+                draws = uniform_draws(seed, _WALKS + number, part, (config.max_steps, len(some)))
+                choose = _drawing(draws)
             with torch.no_grad():
-                rows, labels, _ = record(self.panoramas, some, drawn, agent=agent, config=config)
-            self._add(some, rows, labels, f"{name} {number}")
+                walker = None if again else agent
+                rows, labels, walk = record(
+                    self.panoramas, some, choose, agent=walker, config=config
+                )
+            chosen = np.concatenate(walk.choices)
+            for n, one in enumerate(ids):
+                self.drawn[one] = chosen[rows.agent == n].tolist()
+            self._add(some, rows, labels, label)
 
     def _add(self, episodes: Sequence[Episode], rows: MapRows, labels: Ints, name: str) -> None:
         for number, episode in enumerate(episodes):
             mine = np.flatnonzero(rows.agent == number)
             chosen = rows.select(mine)
             alone = MapRows(**(vars(chosen) | {"agent": np.zeros(len(mine), np.int64)}))
-            self.ids.append(f"{episode.instr_id} {name}")
-            self._episodes.append(episode)
+            self.ids.append(_named(episode, name))
+            self.episodes.append(episode)
             self._rows.append(alone)
             self._labels.append(labels[mine])
 
     def batch(self, index: Sequence[int]) -> DuetBatch:
         """Return walks as a batch; its loss is the mean over walks of the sum over decisions."""
         parts = [(self._rows[i], self._labels[i], 1.0 / len(index), 1) for i in index]
-        recorded = joined(tuple(self._episodes[i] for i in index), parts)
+        recorded = joined(tuple(self.episodes[i] for i in index), parts)
         return DuetBatch(recorded, self.panoramas, self.table)
 
 
@@ -150,6 +168,51 @@ class RoutedAgent(Agent):
         self.open_[units] += _summed(gates)
         self.asked[units] += len(gates)
         return passed
+
+
+def write_walks(file: Path, walks: Mapping[str, Sequence[int]]) -> None:
+    """Write the choices of walks by sample id (`WalkSamples.drawn`)."""
+    write_json(file, {"format": _FORMAT, "walks": dict(walks)})
+
+
+def read_walks(file: Path) -> dict[str, list[int]]:
+    """Return what `write_walks` wrote; `InputError` for another file."""
+    found = read_json(file)
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise InputError(f"{file}: not {_FORMAT}; probe the teacher again")
+    walks: dict[str, list[int]] = found["walks"]
+    return walks
+
+
+def _named(episode: Episode, walk: str) -> str:
+    return f"{episode.instr_id} {walk}"
+
+
+def _drawing(draws: Floats) -> Choose:
+    """Return a choice by draws in [0, 1), [steps, B]."""
+
+    def drawn(rows: MapRows, logits: np.ndarray) -> Ints:
+        return sample_with(lambda n: draws[int(rows.step[0]), rows.agent])(rows, logits)
+
+    return drawn
+
+
+def _again(walks: Sequence[Sequence[int]], ids: Sequence[str]) -> Choose:
+    """Return a choice by what was chosen before, B walks; `InputError` where it cannot be made."""
+
+    def known(rows: MapRows, logits: np.ndarray) -> Ints:
+        out = np.empty(len(rows.agent), np.int64)
+        for row, (agent, step) in enumerate(zip(rows.agent, rows.step, strict=True)):
+            chosen = walks[agent][step] if step < len(walks[agent]) else -1
+            if not 0 <= chosen < rows.mask.shape[1] or not rows.mask[row, chosen]:
+                raise InputError(
+                    f"recorded walk {ids[agent]!r}: decision {step} cannot be made here; the "
+                    "episodes or their world have changed, probe again"
+                )
+            out[row] = chosen
+        return out
+
+    return known
 
 
 def _parts(episodes: Sequence[Episode]) -> Iterator[tuple[int, Sequence[Episode]]]:

@@ -1,6 +1,7 @@
 """What `sterna actdistill probe | distill | calibrate | eval` do.
 
-A probe's folder holds ``heads.safetensors`` and ``targets/``; a student's ``student.safetensors``,
+A probe's folder holds ``heads.safetensors``, ``targets/`` and, of a DUET, ``walks.json`` (which
+stage 2 walks again); a student's ``student.safetensors``,
 ``router.safetensors`` (with a fixed gate ``keep.json``), ``policy/`` (the same weights as their own
 kind is saved, graph parts and router left out) and, once calibrated, ``calibration.json``.
 """
@@ -38,15 +39,16 @@ from sterna.actdistill.stack import Decide, Stack, static
 from sterna.actdistill.stages import Samples, StageRunner
 from sterna.actdistill.targets import INDEX, TargetStore
 from sterna.actdistill.tuning import merge, student_of
-from sterna.actdistill.walking import WalkSamples
+from sterna.actdistill.walking import WalkSamples, read_walks, write_walks
 from sterna.errors import InputError
 from sterna.files import read_bytes, read_json, write_bytes, write_json
 from sterna.recipes.actdistill import ActRun, DuetAct, NavigatorAct, VlaAct
 from sterna.recipes.routing import DuetSubject, Subject
 from sterna.recipes.runs import as_json, defaults_of, write_run
 from sterna.recipes.selections import Selections
+from sterna.train.loop import STATE_FILE
 
-HEADS, TARGETS = "heads.safetensors", "targets"
+HEADS, TARGETS, WALKS = "heads.safetensors", "targets", "walks.json"
 STUDENT, ROUTER, POLICY = "student.safetensors", "router.safetensors", "policy"
 KEPT, CALIBRATION = "keep.json", "calibration.json"
 KIND = "kind"
@@ -88,7 +90,11 @@ def run_probe(
 ) -> dict[str, Any]:
     """Train the heads beside the frozen teacher, then write every sample's targets; resumable."""
     subject = open_subject(config, root)
-    samples = _samples(config, subject)
+    # Walks of a run that goes on, whose configuration is checked; others may be of another teacher.
+    goes_on = (out / STATE_FILE).is_file()
+    samples = _samples(config, subject, out if goes_on else None)
+    if isinstance(samples, WalkSamples) and not goes_on:
+        write_walks(out / WALKS, samples.drawn)
     torch.manual_seed(config.probe.seed)
     task = ProbeTask(subject.stack, config.graph, kind=_kind(config, subject.stack))
     progress = _run(task, samples, config, out, probing=True)
@@ -106,8 +112,13 @@ def run_probe(
     return {"samples": len(samples), "units": len(subject.stack.units), **progress}
 
 
-def _samples(config: ActRun, subject: Subject) -> Samples:
-    """Return what both stages learn from; in a further round the student's own walks too."""
+def _samples(config: ActRun, subject: Subject, probed: Path | None) -> Samples:
+    """Return what both stages learn from; in a further round the student's own walks too.
+
+    Walks that a probe recorded are walked again as they were.
+    """
+    if isinstance(subject, DuetSubject) and probed and (probed / WALKS).is_file():
+        subject.known = read_walks(probed / WALKS)
     samples = subject.learn()
     if walker := _walker(config):
         assert isinstance(subject, DuetSubject) and isinstance(samples, WalkSamples)
@@ -178,7 +189,7 @@ def run_distill(
             "folder (--probed)"
         )
     subject = open_subject(config, root)
-    samples = _samples(config, subject)
+    samples = _samples(config, subject, probed)
     route = _selected(config, subject)
     torch.manual_seed(config.loop.seed)
     task = _distillation(config, route, subject, samples, probed)

@@ -7,7 +7,7 @@ tables) is the same for all.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,6 +89,8 @@ class DuetSubject:
         policy, _ = open_policy(self.folder)
         self.world = World(root, config.data)
         self.stack = self._stack(policy)
+        self.known: Mapping[str, Sequence[int]] = {}
+        """Walks of the training split that were recorded before; see `WalkSamples`."""
         self._splits: dict[tuple[str, int | None], tuple[list[Episode], Panoramas]] = {}
 
     def _stack(self, policy: DUET) -> DuetStack:
@@ -108,9 +110,15 @@ class DuetSubject:
             self._splits[key] = episodes, panoramas
         return self._splits[key]
 
-    def _recorded(self, split: str, about: int | None, walks: int) -> WalkSamples:
+    def _recorded(
+        self,
+        split: str,
+        about: int | None,
+        walks: int,
+        known: Mapping[str, Sequence[int]] | None = None,
+    ) -> WalkSamples:
         episodes, panoramas = self._open(split, about)
-        samples = WalkSamples(panoramas)
+        samples = WalkSamples(panoramas, known)
         samples.add_paths(episodes, self.config.imitation)
         agent = Agent(self.stack.eval().model, panoramas, cache=True)
         seed = self.config.loop.seed
@@ -120,7 +128,7 @@ class DuetSubject:
 
     def learn(self) -> WalkSamples:
         """Return annotated paths and the teacher's walks of the training split."""
-        return self._recorded("train", self.config.episodes, self.config.walks)
+        return self._recorded("train", self.config.episodes, self.config.walks, self.known)
 
     def add_own(self, samples: WalkSamples, stack: DuetStack, decide: Decide) -> None:
         """Add walks of a student with its gates in the training split, labelled by the expert."""
