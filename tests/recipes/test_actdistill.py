@@ -199,7 +199,12 @@ def test_stage_2_walks_again_what_stage_1_recorded(
     words = ("actdistill", "distill", "toy-duet", *data, "--iterations", 1, "--probed", mine)
     kept = json.loads((probed / "walks.json").read_text())
     odd = kept | {"walks": kept["walks"] | {next(iter(kept["walks"])): [99]}}
-    told = {"cannot be made here": odd, "walks.json: not sterna-actdistill-walks-1": {}}
+    told = {
+        "cannot be made here": odd,
+        "walks.json: not sterna-actdistill-walks-1": {},
+        "is no list of choices": kept | {"walks": {"1_0 walk 0": [None]}},
+        "walks of another teacher (weights 0123": kept | {"teacher": "0123"},
+    }
     for number, (said, held) in enumerate(told.items()):
         (mine / "walks.json").write_text(json.dumps(held))
         sterna(capsys, *words, "--out", tmp_path / str(number)).refused(said)

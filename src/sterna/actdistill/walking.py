@@ -170,17 +170,25 @@ class RoutedAgent(Agent):
         return passed
 
 
-def write_walks(file: Path, walks: Mapping[str, Sequence[int]]) -> None:
-    """Write the choices of walks by sample id (`WalkSamples.drawn`)."""
-    write_json(file, {"format": _FORMAT, "walks": dict(walks)})
+def write_walks(file: Path, walks: Mapping[str, Sequence[int]], teacher: str) -> None:
+    """Write the choices of walks by sample id (`WalkSamples.drawn`) and whose they are."""
+    write_json(file, {"format": _FORMAT, "teacher": teacher, "walks": dict(walks)})
 
 
-def read_walks(file: Path) -> dict[str, list[int]]:
-    """Return what `write_walks` wrote; `InputError` for another file."""
+def read_walks(file: Path, teacher: str) -> dict[str, list[int]]:
+    """Return what `write_walks` wrote; `InputError` for another file, or another's walks."""
     found = read_json(file)
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+    walks = found.get("walks") if isinstance(found, dict) else None
+    if not isinstance(walks, dict) or found.get("format") != _FORMAT:
         raise InputError(f"{file}: not {_FORMAT}; probe the teacher again")
-    walks: dict[str, list[int]] = found["walks"]
+    for name, chosen in walks.items():
+        if not isinstance(chosen, list) or not all(type(one) is int for one in chosen):
+            raise InputError(f"{file}: walk {name!r} is no list of choices; probe again")
+    if found.get("teacher") != teacher:
+        raise InputError(
+            f"{file}: walks of another teacher (weights {str(found.get('teacher'))[:12]}, those of "
+            f"--teacher are {teacher[:12]}); probe this teacher"
+        )
     return walks
 
 

@@ -1,9 +1,9 @@
 """What `sterna actdistill probe | distill | calibrate | eval` do.
 
 A probe's folder holds ``heads.safetensors``, ``targets/`` and, of a DUET, ``walks.json`` (which
-stage 2 walks again); a student's ``student.safetensors``,
-``router.safetensors`` (with a fixed gate ``keep.json``), ``policy/`` (the same weights as their own
-kind is saved, graph parts and router left out) and, once calibrated, ``calibration.json``.
+stage 2 walks again); a student's ``student.safetensors``, ``router.safetensors`` (with a fixed gate
+``keep.json``), ``policy/`` (the same weights as their own kind is saved, graph parts and router
+left out) and, once calibrated, ``calibration.json``.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def run_probe(
     # Walks of a run that goes on, whose configuration is checked; others may be of another teacher.
     goes_on = (out / STATE_FILE).is_file()
     samples = _samples(config, subject, out if goes_on else None)
-    if isinstance(samples, WalkSamples) and not goes_on:
-        write_walks(out / WALKS, samples.drawn)
+    if isinstance(subject, DuetSubject) and isinstance(samples, WalkSamples) and not goes_on:
+        write_walks(out / WALKS, samples.drawn, subject.digest)
     torch.manual_seed(config.probe.seed)
     task = ProbeTask(subject.stack, config.graph, kind=_kind(config, subject.stack))
     progress = _run(task, samples, config, out, probing=True)
@@ -118,7 +118,7 @@ def _samples(config: ActRun, subject: Subject, probed: Path | None) -> Samples:
     Walks that a probe recorded are walked again as they were.
     """
     if isinstance(subject, DuetSubject) and probed and (probed / WALKS).is_file():
-        subject.known = read_walks(probed / WALKS)
+        subject.known = read_walks(probed / WALKS, subject.digest)
     samples = subject.learn()
     if walker := _walker(config):
         assert isinstance(subject, DuetSubject) and isinstance(samples, WalkSamples)

@@ -22,6 +22,7 @@ from sterna.actdistill.stages import Samples
 from sterna.actdistill.walking import RoutedAgent, WalkSamples
 from sterna.data.episodes import Episode
 from sterna.envs.graph_env import GraphEnv, Panoramas
+from sterna.files import sha256
 from sterna.metrics import score_predictions
 from sterna.models.agent import Agent
 from sterna.models.duet import DUET
@@ -29,7 +30,7 @@ from sterna.models.pretrained import save_pretrained
 from sterna.models.topomap import MapRows
 from sterna.models.walk import MAX_STEPS, walk
 from sterna.recipes.actdistill import DuetAct
-from sterna.recipes.policies import check_fit, open_policy
+from sterna.recipes.policies import check_fit, open_policy, policy_folder
 from sterna.recipes.runs import protocol_of
 from sterna.recipes.world import World
 from sterna.train.evaluate import predict
@@ -96,6 +97,11 @@ class DuetSubject:
     def _stack(self, policy: DUET) -> DuetStack:
         found = self.config.imitation
         return DuetStack(policy.eval(), branches=found.branches, grounding=found.grounding)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the teacher's weights."""
+        return sha256(policy_folder(self.folder) / "model.safetensors")
 
     def other(self, folder: Path) -> DuetStack:
         """Open another policy."""
