@@ -152,6 +152,20 @@ def test_switches_beyond_the_paper_are_switched(stages: Ran, toy_house: Path) ->
     assert "| both-inherited - both |" in text
 
 
+def test_quick_rows_hasten_language_in_both_stages(tmp_path: Path) -> None:
+    options = Options(out=tmp_path, seeds=(0,), scale="text-reverie", precision="fp32")
+    jobs = {job.folder: job for job in make_study("minivln-beyond", options).jobs}
+    for row, size in (("quick", None), ("wider-quick", 64)):
+        before = jobs[f"pretrained-{'taught-' * (size is None)}{row}-0"].config()
+        after = jobs[f"both-{row}-0"].config()
+        for run in (before, after):
+            assert run.optimizer.language_rate == 4.0 and run.model.word_size == size
+            assert run.distill.teacher_precision == run.loop.precision == "fp32"
+        assert after.read == ("r2r", "reverie") and after.distill.reading == 64
+        assert f"pretrained-{'taught-' * (size is None)}{row}-0" in jobs[f"both-{row}-0"].needs
+    assert jobs["both-0"].config().optimizer.language_rate == 1.0
+
+
 def test_studies_of_reverie_report_objects(tmp_path: Path) -> None:
     root = write_toy_reverie(tmp_path / "data", train_scans=2, unseen_scans=1, paths=6)
     options = Options(out=tmp_path / "out", seeds=(0,), iterations=3, scale="toy-reverie")

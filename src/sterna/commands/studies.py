@@ -97,7 +97,8 @@ class Study(Common):
     iterations: int | None = None
     """Optimiser steps of every run (default: the recipes')."""
     precision: Literal["fp32", "bf16"] | None = None
-    """Arithmetic of every training (default: the recipes'); scores are always in float32."""
+    """Arithmetic of every training, frozen teachers included (default: the recipes'; bf16 is slow
+    on processors that lack it); scores are always in float32."""
     teacher: Path | None = None
     """Saved policy in place of training a teacher."""
     pretrained: Path | None = None

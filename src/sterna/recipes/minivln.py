@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sterna.errors import InputError
 from sterna.files import read_json
@@ -23,6 +23,8 @@ from sterna.recipes.pretraining import text_pretraining, text_stage1, toy_pretra
 from sterna.recipes.r2r import text_student, text_teacher, toy_student, toy_teacher
 from sterna.recipes.results import Arm
 from sterna.recipes.study import FAR, RANDOM, TEACHER, Job, Options, Study, sized
+
+_Run = TypeVar("_Run", Stage1Run, DistillRun)
 
 PRETRAINED = "teacher-pretrained"
 _LONGER = "none-longer"
@@ -144,6 +146,12 @@ class _Student:
     """Pre-training begins from the teacher's mapped blocks."""
     wider: bool = False
     """Its word table is narrow, and all else wider (`_widened`)."""
+    quick: bool = False
+    """Its words and language layers learn at `_QUICK` times the rate, in both stages."""
+
+
+_QUICK = 4.0
+"""Factor on the rate of a student's language, which at 1 is far from learnt when training ends."""
 
 
 def _distill(**values: Any) -> Callable[[DistillRun], DistillRun]:
@@ -251,11 +259,36 @@ def _wider(tasks: tuple[Task, ...]) -> _Student:
     return replace(row, label="student, wider behind a narrow word table, reads as the last")
 
 
+def _quick(tasks: tuple[Task, ...]) -> _Student:
+    def change(run: DistillRun) -> DistillRun:
+        distill = replace(run.distill, reading=64)
+        return replace(run, read=(*tasks, run.data.task), distill=distill)
+
+    return replace(_changed("quick", "reads all, language learns quicker", change), quick=True)
+
+
+def _wider_quick(tasks: tuple[Task, ...]) -> _Student:
+    row = replace(_quick(tasks), name="both-wider-quick", wider=True)
+    return replace(row, label="student, wider, reads all, language learns quicker")
+
+
+def _hastened(run: _Run) -> _Run:
+    """Return a run whose words and language layers learn at `_QUICK` times the rate."""
+    rate = _QUICK * run.optimizer.language_rate
+    return replace(run, optimizer=replace(run.optimizer, language_rate=rate))
+
+
 def _widened(model: DuetConfig) -> DuetConfig:
     """Return a model of about as many weights: a third wider, words half as wide as that."""
     step = 2 * model.heads
     width = -(-4 * model.hidden_size // (3 * step)) * step
     return replace(model, hidden_size=width, ffn_size=4 * width, word_size=width // 2)
+
+
+def _shaped(run: _Run, row: _Student) -> _Run:
+    """Return a student's run of either stage with the sizes and rates of its row."""
+    run = replace(run, model=_widened(run.model)) if row.wider else run
+    return _hastened(run) if row.quick else run
 
 
 class _Minivln:
@@ -307,22 +340,21 @@ class _Minivln:
             run: Stage1Run = self._sized(self.scale.stage1(), seed, blind=blind)
             if row.inherits:
                 run = replace(run, start=StartConfig(from_teacher=True))
-            if row.wider:
-                run = replace(run, model=_widened(run.model))
+            run = _shaped(run, row)
             if row.taught:
                 return replace(run, teacher=self._best(source))
             return replace(run, distill=replace(run.distill, weight=0.0))
 
         kind = "inherited" if row.inherits else "taught" if row.taught else "alone"
         kind = "wider" if row.wider else kind
+        kind += "-quick" * row.quick
         needs = [source] if row.taught else []
         return self._add(f"pretrained-{kind}{end}-{seed}", config, *needs)
 
     def _fine_tuned(self, row: _Student, seed: int, before: str, *, blind: bool) -> DistillRun:
         run: DistillRun = self._sized(self.scale.stage2(), seed, blind=blind)
         run = replace(run, start=StartConfig(weights=self._best(before)))
-        if row.wider:
-            run = replace(run, model=_widened(run.model))
+        run = _shaped(run, row)
         run = row.change(run) if row.change is not None else run
         if row.hears:
             return replace(run, teacher=self._best(TEACHER + "-blind" * blind))
@@ -469,7 +501,7 @@ def kdweight(name: str, options: Options) -> Study:
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
     tasks = SCALES[options.scale].read if options.scale in SCALES else ()
-    made = (_reading, _following, _swapping, _wider) if tasks else ()
+    made = (_reading, _following, _swapping, _wider, _quick, _wider_quick) if tasks else ()
     rows = [*_BEYOND, *(row(tasks) for row in made)]
     return _table(rows, name, options)
 

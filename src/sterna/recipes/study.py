@@ -20,7 +20,7 @@ from sterna.errors import InputError
 from sterna.files import write_json, write_text
 from sterna.metrics import Result, read_result, score_predictions, write_result
 from sterna.recipes.baselines import RandomPolicy, far_walk, with_guesses
-from sterna.recipes.config import DataConfig, PretrainRun, TrainConfig
+from sterna.recipes.config import DataConfig, DistillRun, PretrainRun, Stage1Run, TrainConfig
 from sterna.recipes.evaluation import run_eval
 from sterna.recipes.pretraining import pretrain
 from sterna.recipes.results import Arm, render, summarise
@@ -73,7 +73,11 @@ def sized(config: Any, options: Options, seed: int) -> Any:
             warm_start=round(share * loop.warm_start),
             eval_every=max(1, round(every * loop.eval_every)),
         )
-    return replace(config, loop=loop, data=replace(data, views=options.views or data.views))
+    config = replace(config, loop=loop, data=replace(data, views=options.views or data.views))
+    if options.precision is not None and isinstance(config, (Stage1Run, DistillRun)):
+        taught: Any = replace(config.distill, teacher_precision=options.precision)
+        config = replace(config, distill=taught)
+    return config
 
 
 @dataclass(frozen=True, kw_only=True)
