@@ -159,7 +159,7 @@ def test_quick_rows_hasten_language_in_both_stages(tmp_path: Path) -> None:
         before = jobs[f"pretrained-{'taught-' * (size is None)}{row}-0"].config()
         after = jobs[f"both-{row}-0"].config()
         for run in (before, after):
-            assert run.optimizer.language_rate == 4.0 and run.model.word_size == size
+            assert run.optimizer.language_rate == 3.0 and run.model.word_size == size
             assert run.distill.teacher_precision == run.loop.precision == "fp32"
         assert after.read == ("r2r", "reverie") and after.distill.reading == 64
         assert f"pretrained-{'taught-' * (size is None)}{row}-0" in jobs[f"both-{row}-0"].needs

@@ -150,7 +150,7 @@ class _Student:
     """Its words and language layers learn at `_QUICK` times the rate, in both stages."""
 
 
-_QUICK = 4.0
+_QUICK = 3.0
 """Factor on the rate of a student's language, which at 1 is far from learnt when training ends."""
 
 
