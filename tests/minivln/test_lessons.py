@@ -12,7 +12,7 @@ from sterna.data.episodes import Episode
 from sterna.envs.graph_env import Panoramas
 from sterna.errors import InputError
 from sterna.files import read_json
-from sterna.minivln.lessons import give_lessons
+from sterna.minivln.lessons import give_language_lessons, give_lessons
 from sterna.minivln.stage2 import DistillConfig, DistillTask
 from sterna.recipes.r2r import toy_student, toy_teacher
 from sterna.recipes.runs import train
@@ -56,6 +56,45 @@ def test_errors_fall_and_nothing_else_moves(panoramas: Panoramas, episodes: list
     assert all(torch.equal(v, teacher[k]) for k, v in task.teacher.state_dict().items())
 
 
+def tutored(
+    panoramas: Panoramas, episodes: list[Episode], **change: bool
+) -> tuple[DistillTask, list[dict[str, float]]]:
+    torch.manual_seed(7)
+    config = DistillConfig(
+        language_lessons=60, language_lesson_rate=1e-2, lesson_size=8, reading=4, **change
+    )
+    student, teacher = tiny_model(0, CALM), tiny_model(1, WIDE)
+    texts = [replace(e, instruction_id=f"more {e.instruction_id}") for e in episodes[60:80]]
+    task = DistillTask(student, teacher, panoramas, ImitationConfig(), config, texts=texts)
+    log: list[dict[str, float]] = []
+
+    def write(kind: str, number: int, values: dict[str, float]) -> None:
+        assert kind == "language-lesson"
+        log.append(values | {"number": number})
+
+    give_language_lessons(task, episodes[:60], seed=3, write=write, every=10)
+    return task, log
+
+
+@pytest.mark.parametrize("fitted", [True, False], ids=["map kept", "map learns"])
+def test_language_lessons_move_language_alone(
+    panoramas: Panoramas, episodes: list[Episode], fitted: bool
+) -> None:
+    fresh = tiny_model(0, CALM).state_dict()
+    torch.manual_seed(7)
+    before = DistillTask(
+        tiny_model(0, CALM), tiny_model(1, WIDE), panoramas, ImitationConfig(), DistillConfig()
+    ).text_map.weight
+    task, log = tutored(panoramas, episodes, fit_maps=fitted)
+    again, _ = tutored(panoramas, episodes, fit_maps=fitted)
+    assert [entry["number"] for entry in log] == list(range(10, 61, 10))
+    assert log[-1]["text"] < 0.8 * log[0]["text"] and log[-1]["rate"] < log[2]["rate"] < 1e-2
+    moved = {k for k, v in task.policy.state_dict().items() if not torch.equal(v, fresh[k])}
+    assert {name.split(".")[0] for name in moved} == {"embeddings", "lang_encoder"}
+    assert torch.equal(task.text_map.weight, before) == fitted
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in task.state_dict().items())
+
+
 def test_same_seed_same_weights(panoramas: Panoramas, episodes: list[Episode]) -> None:
     one, two = (taught(panoramas, episodes)[0].state_dict() for _ in range(2))
     assert all(torch.equal(v, two[k]) for k, v in one.items())
@@ -82,6 +121,9 @@ def test_bad_settings_are_refused() -> None:
         ({"lesson_size": 0}, "lesson_size"),
         ({"lessons": 1, "text": False, "panorama": False}, "text or the panorama"),
         ({"teacher_precision": "fp8"}, "fp8"),
+        ({"language_lessons": -1}, "language_lessons"),
+        ({"language_lessons": 1, "text": False}, "language_lessons need the text"),
+        ({"language_lesson_rate": 0.0}, "language_lesson_rate"),
     ):
         with pytest.raises(InputError, match=message):
             DistillConfig(**wrong)  # type: ignore[arg-type]
@@ -97,12 +139,13 @@ def test_a_run_gives_them_once(toy_house: Path, tmp_path: Path) -> None:
         loop=loop,
         select=select,
         teacher=tmp_path / "teacher" / "best",
-        distill=DistillConfig(lessons=2, lesson_size=4),
+        distill=DistillConfig(lessons=2, lesson_size=4, language_lessons=3),
     )
     train(run, toy_house, tmp_path / "student")
     log = (tmp_path / "student" / "log.jsonl").read_text()
     assert log.count('"lesson"') == 1
-    assert log.index('"lesson"') < log.index('"train"')
+    assert log.count('"language-lesson"') == 1
+    assert log.index('"language-lesson"') < log.index('"lesson"') < log.index('"train"')
     train(run, toy_house, tmp_path / "student")
     assert (tmp_path / "student" / "log.jsonl").read_text() == log
     assert read_json(tmp_path / "student" / "run.json")["config"]["distill"]["lessons"] == 2

@@ -28,6 +28,15 @@ def test_resume_drops_what_comes_again(tmp_path: Path) -> None:
     assert entries(tmp_path)[-1] == ("train", 6)
 
 
+def test_lessons_are_no_iterations(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, tensorboard=False)
+    log.write("language-lesson", 2000, {"text": 0.2})
+    log.write("lesson", 300, {"text": 0.3})
+    log.write("train", 50, {"loss": 1.0})
+    RunLog(tmp_path, iteration=20, tensorboard=False)
+    assert entries(tmp_path) == [("language-lesson", 2000), ("lesson", 300)]
+
+
 def test_a_fresh_run_drops_all(tmp_path: Path) -> None:
     RunLog(tmp_path, tensorboard=False).write("train", 3, {"loss": 0.0})
     RunLog(tmp_path, tensorboard=False)

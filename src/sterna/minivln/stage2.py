@@ -70,6 +70,11 @@ class DistillConfig:
     teacher's, on random instructions and viewpoints (no trajectory, cheap)."""
     lesson_size: int = 64
     """Instructions and viewpoints of each of these steps."""
+    language_lessons: int = 0
+    """Not in the paper: steps before those that fit words and language layers alone, on
+    instructions of this task and of the texts that it reads."""
+    language_lesson_rate: float = 3e-3
+    """Peak learning rate of language lessons."""
     reading: int = 0
     """Not in the paper: instructions an iteration, over all processes, whose words are fitted to
     the teacher's without a walk (`texts` of the task; eq. (6) on other words than those of the
@@ -92,19 +97,13 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if self.lessons < 0 or self.lesson_size < 1:
-            raise InputError(
-                "distil: lessons must be 0 or more and lesson_size at least 1, found "
-                f"{self.lessons} and {self.lesson_size}"
-            )
+        self._check_lessons()
         self._check_beside()
         if self.teacher_precision not in ("run", "fp32", "bf16"):
             raise InputError(
                 "distil: teacher_precision must be run, fp32 or bf16, found "
                 f"{self.teacher_precision!r}"
             )
-        if self.lessons and not (self.text or self.panorama):
-            raise InputError("distil: lessons need the text or the panorama term; switch one on")
         if not self.weight >= 0:
             raise InputError(f"distil: weight must be >= 0, found {self.weight}")
         for name in ("temperature", "final_temperature"):
@@ -122,6 +121,23 @@ class DistillConfig:
             )
         if self.weight and not (self.text or self.panorama or self.fuse or self.objects):
             raise InputError("distil: every term is off; switch one on or set weight 0")
+
+    def _check_lessons(self) -> None:
+        """Check what is learnt before the walks."""
+        if min(self.lessons, self.language_lessons) < 0 or self.lesson_size < 1:
+            raise InputError(
+                "distil: lessons and language_lessons must be 0 or more and lesson_size at least "
+                f"1, found {self.lessons}, {self.language_lessons} and {self.lesson_size}"
+            )
+        if not self.language_lesson_rate > 0:
+            raise InputError(
+                "distil: language_lesson_rate must be positive, found "
+                f"{self.language_lesson_rate:g}"
+            )
+        if self.lessons and not (self.text or self.panorama):
+            raise InputError("distil: lessons need the text or the panorama term; switch one on")
+        if self.language_lessons and not self.text:
+            raise InputError("distil: language_lessons need the text term; switch it on")
 
     def _check_beside(self) -> None:
         """Check what is learnt beside the walks."""

@@ -272,6 +272,20 @@ def _wider_quick(tasks: tuple[Task, ...]) -> _Student:
     return replace(row, label="student, wider, reads all, language learns quicker")
 
 
+def _tutored(tasks: tuple[Task, ...]) -> _Student:
+    before = _wider_quick(tasks)
+
+    def change(run: DistillRun) -> DistillRun:
+        # After lessons the language is only kept: at a larger rate walks would shake it.
+        run = replace(run, distill=replace(run.distill, language_lessons=2000))
+        rate = run.optimizer.language_rate / _QUICK
+        run = replace(run, optimizer=replace(run.optimizer, language_rate=rate))
+        return before.change(run) if before.change else run
+
+    label = "student, wider, reads all, language quicker in stage 1, then lessons"
+    return replace(before, name="both-wider-tutored", label=label, change=change)
+
+
 def _hastened(run: _Run) -> _Run:
     """Return a run whose words and language layers learn at `_QUICK` times the rate."""
     rate = _QUICK * run.optimizer.language_rate
@@ -501,7 +515,9 @@ def kdweight(name: str, options: Options) -> Study:
 def beyond(name: str, options: Options) -> Study:
     """Switches that the paper does not have."""
     tasks = SCALES[options.scale].read if options.scale in SCALES else ()
-    made = (_reading, _following, _swapping, _wider, _quick, _wider_quick) if tasks else ()
+    made = (
+        (_reading, _following, _swapping, _wider, _quick, _wider_quick, _tutored) if tasks else ()
+    )
     rows = [*_BEYOND, *(row(tasks) for row in made)]
     return _table(rows, name, options)
 

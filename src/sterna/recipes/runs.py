@@ -19,7 +19,7 @@ from sterna.errors import InputError
 from sterna.files import write_json
 from sterna.metrics import Protocol, Result, find_protocol
 from sterna.minivln.inherit import inherit
-from sterna.minivln.lessons import give_lessons
+from sterna.minivln.lessons import give_language_lessons, give_lessons
 from sterna.minivln.maps import fit_maps
 from sterna.minivln.remembered import Remembered
 from sterna.minivln.stage2 import DistillTask
@@ -277,6 +277,7 @@ def _prelude(
         task.warm()
         if config.distill.fit_maps:
             fit_maps(task, episodes, seed=seed)
+        give_language_lessons(task, episodes, seed=seed, write=write)
         give_lessons(task, episodes, learning_rate=rate, seed=seed, write=write)
 
     return prepare

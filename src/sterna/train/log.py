@@ -9,6 +9,9 @@ from typing import Any
 
 from sterna.files import write_text
 
+BEFORE = ("lesson", "language-lesson")
+"""Kinds of entries that come before the first iteration and count steps of their own."""
+
 
 class RunLog:
     """Appends to ``log.jsonl``; a resumed run first drops the entries it will write again."""
@@ -31,7 +34,12 @@ class RunLog:
             write_text(self.path, "")
             return
         whole = [line for line in self.path.read_text("utf-8").split("\n")[:-1] if line]
-        kept = [line for line in whole if json.loads(line)["iteration"] <= iteration]
+        entries = [(line, json.loads(line)) for line in whole]
+        kept = [
+            line
+            for line, entry in entries
+            if entry["kind"] in BEFORE or entry["iteration"] <= iteration
+        ]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def write(self, kind: str, iteration: int, values: dict[str, float]) -> None:
