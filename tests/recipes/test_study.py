@@ -164,7 +164,7 @@ def test_quick_rows_hasten_language_in_both_stages(tmp_path: Path) -> None:
         assert after.read == ("r2r", "reverie") and after.distill.reading == 64
         assert f"pretrained-{'taught-' * (size is None)}{row}-0" in jobs[f"both-{row}-0"].needs
     lessons = jobs["both-wider-tutored-0"].config()
-    assert (lessons.distill.language_lessons, lessons.optimizer.language_rate) == (2000, 1.0)
+    assert (lessons.distill.language_lessons, lessons.optimizer.language_rate) == (1000, 1.0)
     assert jobs["both-wider-tutored-0"].needs == jobs["both-wider-quick-0"].needs
     assert jobs["both-0"].config().optimizer.language_rate == 1.0
 

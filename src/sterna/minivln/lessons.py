@@ -54,14 +54,13 @@ def give_language_lessons(
     """Fit the student's words and language layers to the teacher's, and nothing else.
 
     Takes `task.distill.language_lessons` steps of `lesson_size` instructions of `episodes` and of
-    `task.texts`, at `language_lesson_rate`. W_l learns too, unless it was fitted (`fit_maps`): then
-    it keeps the student's coordinates those that its other layers know.
+    `task.texts`, at `language_lesson_rate`. W_l learns too: a map that was fitted to a student who
+    knew less (`fit_maps`) holds the directions that it knew, and no more can be learnt through it.
     """
     told, policy = task.distill, task.policy
     if not told.language_lessons:
         return
-    modules = [policy.embeddings, policy.lang_encoder]
-    parts = _parameters(modules if told.fit_maps else [*modules, task.text_map])
+    parts = _parameters([policy.embeddings, policy.lang_encoder, task.text_map])
     texts = [*episodes, *task.texts]
 
     def losses(rng: np.random.Generator) -> dict[str, Tensor]:

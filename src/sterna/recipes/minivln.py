@@ -277,7 +277,7 @@ def _tutored(tasks: tuple[Task, ...]) -> _Student:
 
     def change(run: DistillRun) -> DistillRun:
         # After lessons the language is only kept: at a larger rate walks would shake it.
-        run = replace(run, distill=replace(run.distill, language_lessons=2000))
+        run = replace(run, distill=replace(run.distill, language_lessons=1000))
         rate = run.optimizer.language_rate / _QUICK
         run = replace(run, optimizer=replace(run.optimizer, language_rate=rate))
         return before.change(run) if before.change else run
