@@ -82,14 +82,18 @@ def sample(
     if batch.encoded.labels is not None:
         raise InputError("navigator: the batch holds answers already; generate from questions")
     was_training = navigator.training
-    navigator.eval()
+    # Setting the mode of every module costs a small navigator as much as a layer.
+    switched = any(module.training for module in navigator.modules())
+    if switched:
+        navigator.eval()
     try:
         state = _Reading(navigator, batch.to(navigator.device), sampling, generator)
         if sampling.constrained:
             return _constrained(state, choices(navigator.processor, navigator.wording))
         return _free(state)
     finally:
-        navigator.train(was_training)
+        if switched:
+            navigator.train(was_training)
 
 
 class _Reading:
