@@ -82,7 +82,7 @@ def sample(
     if batch.encoded.labels is not None:
         raise InputError("navigator: the batch holds answers already; generate from questions")
     was_training = navigator.training
-    # Setting the mode of every module costs a small navigator as much as a layer.
+    # Setting the mode of every module takes a small one as long as a layer.
     switched = any(module.training for module in navigator.modules())
     if switched:
         navigator.eval()
