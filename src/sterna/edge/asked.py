@@ -1,9 +1,10 @@
-"""A vision-language navigator as four graphs for one agent, with or without a router.
+"""A vision-language navigator as graphs for one agent, with or without a router.
 
-A frame is seen once (`SeeGraph`); words become vectors (`WordsGraph`); the router decides once an
-answer (`RouteGraph`); and every pass through the decoder, of the question or of some words more, is
-one graph (`PassGraph`), whose keys and values come in and go out. In torch a skipped layer is not
-run; for export every layer runs and what lies between them is named, as in `edge.routed`.
+A frame is seen once (`SeeGraph`); words become vectors (`WordsGraph`); the angles of all places of
+an answer (`TurnGraph`) and what the router decides (`RouteGraph`) are found once an answer; and
+every pass through the decoder, of the question or of some words more, is one graph (`PassGraph`),
+whose keys and values come in and go out. In torch a skipped layer is not run (`PassGraph.through`);
+for export every layer runs and what lies between them is named, as in `edge.routed`.
 
 Legend: N tokens of a pass, P tokens before it, T tokens of a frame, D width, U layers, K key heads,
 E their width, V vocabulary.
@@ -13,23 +14,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
 from sterna.actdistill.adapters.navigator import NavigatorStack
-from sterna.actdistill.router import Router
-from sterna.actdistill.stack import RouterInput
+from sterna.actdistill.router import PhaseRouter, Router
 from sterna.edge.routed import Trace, Values
 from sterna.edge.routed_files import GATES, Part
-from sterna.edge.runtime.answerer import PASS, ROUTE, SEE, WORDS
+from sterna.edge.runtime.answerer import PASS, ROUTE, SEE, TURN, WORDS
 from sterna.errors import InputError
 from sterna.models.navigator.eyes import Eyes
-from sterna.models.navigator.pixels import cut, pool
+from sterna.models.navigator.pixels import coloured, pool
 from sterna.models.navigator.vlm import VlmNavigator
-from sterna.world.talk.images import Grid, patch_grid, resized, token_grid
+from sterna.world.talk.images import Grid, resized, token_grid
 
 
 def frame_size(navigator: VlmNavigator) -> Grid:
@@ -53,14 +53,14 @@ class SeeGraph(nn.Module):
     def __init__(self, navigator: VlmNavigator) -> None:
         """Take the tower."""
         super().__init__()
-        self.tower, self.images = navigator.tower, navigator.processor.images
-        self.size = frame_size(navigator)
-        self.grid = patch_grid(*self.size, self.images)
+        self.images, self.size = navigator.processor.images, frame_size(navigator)
+        assert isinstance(navigator.tower, Eyes)
+        self.tower: Eyes = navigator.tower
         self.tokens = token_grid(*self.size, self.images)
 
     def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Map a frame uint8 [h, w, 3] to (tokens [T, D], pooled tokens of the past [T', D])."""
-        seen = self.tower(cut(frame[None], self.images), self.grid)
+        seen = self.tower.look(coloured(frame[None], self.images).permute(0, 3, 1, 2))
         return seen[0], pool(seen, self.tokens, self.images.history_pool)[0].clone()
 
 
@@ -78,30 +78,46 @@ class WordsGraph(nn.Module):
         return found
 
 
+class TurnGraph(nn.Module):
+    """The rotary angles of places."""
+
+    def __init__(self, stack: NavigatorStack) -> None:
+        """Take the decoder's own."""
+        super().__init__()
+        self.rotary = stack.trunk.rotary_emb
+        self.kind: Tensor = stack.trunk.norm.weight
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Map positions int64 [3, N] to their cosines and sines [..., N, E], as layers take them.
+
+        (Some versions of transformers mix the three axes before the layers, others within.)
+        """
+        cos, sin = self.rotary(self.kind, positions[:, None])
+        return cos, sin
+
+
 class RouteGraph(nn.Module):
     """The gates of an answer, from its question."""
 
     def __init__(self, router: Router) -> None:
         """Take the router."""
         super().__init__()
-        self.router = router
+        self.phase, self.fixed = cast(PhaseRouter, router.phases[0]), router.fixed[0]
 
-    def forward(
-        self, threshold: Tensor, x: Tensor, vision: Tensor, words: Tensor, recent: Tensor
-    ) -> Tensor:
-        """Map a question to gates bool [U].
+    def forward(self, threshold: Tensor, vision: Tensor, words: Tensor, recent: Tensor) -> Tensor:
+        """Map the image tokens and the words of a question, and the actions before, to bool [U].
 
-        `x` [N, D], which of it are images and which words, bool [N] each, the actions before [A].
+        `vision` and `words` [N, D], `recent` [A].
         """
-        row = x[None]
-        seen = RouterInput(row, vision[None], row, words[None], recent[None])
-        return (self.router.logits(0, seen)[0] > threshold) | self.router.fixed[0]
+        phase = self.phase
+        return (phase.of_row(vision, phase.heard(words), recent) > threshold) | self.fixed
 
 
-class _Kept:
+class Kept:
     """Keys and values of one layer, in transformers' place of a cache."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
+        """Begin with some, [1, K, P, E]."""
         self.keys, self.values = keys, values
 
     def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -114,47 +130,63 @@ class _Kept:
 class PassGraph(nn.Module):
     """Some tokens through the decoder, and what comes next."""
 
-    def __init__(self, stack: NavigatorStack, *, flat: bool = False) -> None:
-        """Take a navigator in eval mode; `flat` is the way of export."""
+    def __init__(self, stack: NavigatorStack) -> None:
+        """Take a navigator in eval mode."""
         super().__init__()
-        self.stack, self.flat = stack.eval(), flat
+        self.stack = stack.eval()
         self.trace: Trace | None = None
 
-    def forward(self, x: Tensor, positions: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """Map tokens to (logits [V] of the next one, keys and values of all layers, ...).
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, *past: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Map tokens to (logits [V] of the next one, what lies between all layers, ...), flat.
 
-        `x` [N, D] with `positions` int64 [3, N]; `past` are keys and values [K, P, E] of layer
-        after layer. With `flat` what lies between layers follows.
+        `x` [N, D] with their angles (`TurnGraph`); `mask` [N, P + N] is added to attention; `past`
+        are keys and values [K, P, E] of layer after layer.
         """
-        navigator, trunk = self.stack.model, self.stack.trunk
-        self.trace = trace = Trace(self.stack, None, x.new_zeros(()), flat=self.flat)
-        before, count = past[0].shape[1], x.shape[0]
+        self.trace = trace = Trace(self.stack, None, x.new_zeros(()), flat=True)
         row = x[None]
-        angles = trunk.rotary_emb(row, positions[:, None])
-        places = torch.arange(before + count)
-        seen = places[None] <= places[before:, None]
-        mask = torch.zeros(1, 1, *seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
-        kept: list[Tensor] = []
-        for unit, layer in enumerate(trunk.layers):
+        for unit, layer in enumerate(self.stack.trunk.layers):
 
             def run(given: Values, layer: Any = layer) -> Values:
                 tokens, keys, values = given
-                cache = _Kept(keys[None], values[None])
-                out = layer(
-                    tokens,
-                    attention_mask=mask,
-                    position_embeddings=angles,
-                    past_key_values=cache,
-                    use_cache=True,
-                )
-                tokens = out if isinstance(out, Tensor) else out[0]
-                return tokens, cache.keys[0], cache.values[0]
+                kept = Kept(keys[None], values[None])
+                tokens = _passed(layer, tokens, (cos, sin), mask[None, None], kept)
+                return tokens, kept.keys[0], kept.values[0]
 
-            given = row, past[2 * unit], past[2 * unit + 1]
-            row, keys, values = trace.step(unit, given, run) if self.flat else run(given)
-            kept += [keys, values]
-        logits = navigator.core.lm_head(trunk.norm(row[:, -1]))[0]
-        return (logits, *(trace.between.values() if self.flat else kept))
+            row = trace.step(unit, (row, past[2 * unit], past[2 * unit + 1]), run)[0]
+        return (self._next(row), *trace.between.values())
+
+    def through(
+        self,
+        x: Tensor,
+        angles: tuple[Tensor, Tensor],
+        mask: Tensor | None,
+        kept: Mapping[int, Kept],
+    ) -> Tensor:
+        """Pass tokens through the layers that `kept` has places for, alone; return logits [V]."""
+        row = x[None]
+        for unit, place in kept.items():
+            row = _passed(self.stack.trunk.layers[unit], row, angles, mask, place)
+        return self._next(row)
+
+    def _next(self, row: Tensor) -> Tensor:
+        logits: Tensor = self.stack.model.core.lm_head(self.stack.trunk.norm(row[:, -1]))
+        return logits[0]
+
+
+def _passed(
+    layer: Any, x: Tensor, angles: tuple[Tensor, Tensor], mask: Tensor | None, kept: Kept
+) -> Tensor:
+    """Call one of transformers' layers as their model does, on tokens [1, N, D]."""
+    out = layer(
+        x,
+        attention_mask=mask,
+        position_embeddings=angles,
+        past_key_values=kept,
+        use_cache=True,
+    )
+    return out if isinstance(out, Tensor) else out[0]
 
 
 @contextmanager
@@ -217,9 +249,16 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
     seen: dict[str, Any] = {"frame": (frame.view(*see.size, 3), {})}
     x = torch.linspace(-1, 1, count * width).view(count, width)
     places = torch.arange(before, before + count).expand(3, -1).contiguous()
+    turn = TurnGraph(stack)
+    cos, sin = turn(places)
+    axis = {cos.ndim - 2: Dim("tokens")}
+    # How long a mask is follows from the rest; torch finds out.
+    mask = torch.zeros(count, before + count).triu(before + 1)
     given: Mapping[str, Any] = {
         "x": (x, tokens),
-        "positions": (places, {1: Dim("tokens")}),
+        "cosines": (cos, axis),
+        "sines": (sin, axis),
+        "mask": (mask, {0: Dim("tokens"), 1: Dim.AUTO}),
         **past,
     }
     parts = {
@@ -229,24 +268,28 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
             inputs={"ids": (torch.arange(count), {0: Dim("words")})},
             outputs=["x"],
         ),
+        TURN: Part(
+            graph=turn,
+            inputs={"positions": (places, {1: Dim("tokens")})},
+            outputs=["cosines", "sines"],
+            exact=True,
+        ),
         PASS: Part(
-            graph=PassGraph(stack, flat=True),
+            graph=PassGraph(stack),
             inputs=given,
             outputs=["logits"],
             units=units,
-            joined=2,
+            joined=4,
             cached=True,
         ),
     }
     if router is not None:
-        vision = torch.arange(count) < 2
         parts[ROUTE] = Part(
             graph=RouteGraph(router.eval()),
             inputs={
                 "threshold": (torch.zeros(()), {}),
-                "x": (x, tokens),
-                "vision": (vision, tokens),
-                "words": (~vision, tokens),
+                "vision": (x, {0: Dim("seen")}),
+                "words": (x[1:] + 1, {0: Dim("words")}),
                 "recent": (torch.zeros(stack.recent), {}),
             },
             outputs=[GATES],

@@ -11,18 +11,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sterna import __version__
 from sterna.actdistill.adapters.decoder import linear_weights, width_of
-from sterna.actdistill.adapters.navigator import NavigatorStack, hooked, previous_actions
+from sterna.actdistill.adapters.navigator import NavigatorStack
 from sterna.actdistill.flops import counted
 from sterna.actdistill.router import Router
-from sterna.actdistill.stack import Decide, everything
 from sterna.data.ego.samples import PREVIOUS
 from sterna.edge.asked import (
+    Kept,
+    PassGraph,
+    RouteGraph,
     SeeGraph,
+    TurnGraph,
+    WordsGraph,
     asked_parts,
     cache_shape,
+    check_plain,
     frame_size,
     plain_attention,
 )
@@ -31,64 +37,105 @@ from sterna.edge.card import CARD, README, foot, machine
 from sterna.edge.export import TOKENIZER, new_folder
 from sterna.edge.routed_files import EVERY, Graphs, Routed, write_parts
 from sterna.edge.routed_folder import routes_of
-from sterna.edge.runtime.answerer import Answered, Answerer, Seen
+from sterna.edge.runtime.answerer import Answerer, Asking, Seen, Talk, checked, recent_of
+from sterna.edge.runtime.engine import Array
 from sterna.edge.runtime.folder import FORMAT, MANIFEST, NAVIGATOR, digest
 from sterna.files import sha256, write_json, write_text
-from sterna.models.navigator.generation import sample
 from sterna.models.navigator.vlm import VlmNavigator
-from sterna.world.talk.choices import choices
+from sterna.world.geometry import Ints
 from sterna.world.talk.images import token_grid
-from sterna.world.talk.memory import history
-from sterna.world.talk.prompts import Question
+from sterna.world.talk.reading import NOW, PAST
 
 DECISIONS = 24
 """Answers that a card compares."""
 _TOLD = ("go to the red sofa in the kitchen", "go to the bed", "turn left and stop at the lamp")
 
 
-class TorchAnswerer:
-    """A navigator in torch behind the interface of `runtime.answerer.Answerer`, one row a call."""
+class TorchAnswerer(Asking):
+    """A navigator in torch behind the interface of `runtime.answerer.Answerer`, one row a call.
+
+    The layers are the model's own; what lies around them is asked for as an export asks (`asked`).
+    """
 
     def __init__(self, stack: NavigatorStack, router: Router | None = None, threshold: float = 0.0):
-        """Take a navigator; without a router every layer runs."""
-        self.stack = stack.eval()
-        self.navigator: VlmNavigator = stack.model
-        self.size = frame_size(self.navigator)
-        self.wording = self.navigator.wording
-        self._decide: Decide = everything(stack) if router is None else router.decide(threshold)
-        self._costs = costs_of(stack, router)
-        found = choices(self.navigator.processor, self.wording)
-        self._passes = self.wording.actions + bool(found.first.shared)
-
-    @torch.no_grad()
-    def see(self, frame: Any) -> Seen:
-        """Look at a frame; the processor pools those of the past when it is asked."""
-        seen = self.navigator.features(np.asarray(frame)[None])[0].numpy()
-        return Seen(seen, seen)
-
-    def answer(self, instruction: str, seen: Sequence[Seen], taken: Sequence[int]) -> Answered:
-        """Answer as `Answerer.answer` does."""
-        navigator = self.navigator
-        past = history(len(taken), navigator.history.kind, navigator.history.budget)
-        asked = Question(instruction, past, np.array(taken[-PREVIOUS:], np.int64))
-        frames = [seen[int(i)].now for i in past] + [seen[-1].now]
-        features = torch.from_numpy(np.stack(frames))
-        batch = navigator.batch([asked], self.size, features=features)
-        with hooked(self.stack, self._decide) as held, torch.no_grad():
-            held.previous = previous_actions([taken])
-            found = sample(navigator, batch, constrained=True)
-        actions = self.wording.parse(found.texts[0])
-        assert actions is not None and held.gates is not None
-        return Answered(
-            actions=actions,
-            log_prob=float(found.log_probs.sum()),
-            gates=held.gates[0].numpy() > 0.5,
-            flops=held.spent
-            + self._costs["see"]
-            + self._passes * self._costs["head"]
-            + batch.encoded.ids.shape[1] * self._costs["router_token"]
-            + self._costs["router"],
+        """Take a navigator; without a router every layer runs. `InputError` as for export."""
+        check_plain(stack)
+        navigator: VlmNavigator = stack.eval().model
+        self.stack, self.navigator = stack, navigator
+        self._see, self._words, self._turn = (
+            SeeGraph(navigator),
+            WordsGraph(navigator),
+            TurnGraph(stack),
         )
+        self._through = PassGraph(stack)
+        self._router = None if router is None else RouteGraph(router.eval())
+        self._threshold = torch.tensor(threshold)
+        self._empty = torch.zeros(1, cache_shape(stack)[0], 0, cache_shape(stack)[1])
+        images, kept = navigator.processor.images, navigator.history
+        super().__init__(
+            navigator.processor,
+            navigator.wording,
+            history=(kept.kind, kept.budget),
+            previous=PREVIOUS,
+            grids={
+                PAST: token_grid(*self.size, images, past=True),
+                NOW: token_grid(*self.size, images),
+            },
+            flops=costs_of(stack, router),
+        )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of a frame, in pixels."""
+        return self._see.size
+
+    @torch.inference_mode()
+    def see(self, frame: Any) -> Seen:
+        """Look at a frame."""
+        found = torch.from_numpy(np.ascontiguousarray(checked(frame, self.size)))
+        now, then = self._see(found)
+        return Seen(now.numpy(), then.numpy())
+
+    @torch.inference_mode()
+    def _embed(self, ids: Ints) -> Array:
+        found: Array = self._words(torch.from_numpy(ids)).numpy()
+        return found
+
+    @torch.inference_mode()
+    def _turned(self, positions: Ints) -> tuple[Array, Array]:
+        cos, sin = self._turn(torch.from_numpy(positions))
+        return cos.numpy(), sin.numpy()
+
+    @torch.inference_mode()
+    def _gates(self, vision: Array, words: Array, previous: Ints) -> NDArray[np.bool_]:
+        if self._router is None:
+            return np.ones(len(self.stack.units), np.bool_)
+        recent = recent_of(previous, PREVIOUS)
+        given = (torch.from_numpy(part) for part in (vision, words, recent))
+        found: NDArray[np.bool_] = self._router(self._threshold, *given).numpy()
+        return found
+
+    def _talk(self, gates: NDArray[np.bool_], angles: tuple[Array, Array]) -> Talk:
+        return _TorchTalk(self, np.flatnonzero(gates).tolist(), angles)
+
+
+class _TorchTalk(Talk):
+    """An answer under way in torch."""
+
+    def __init__(
+        self, asking: TorchAnswerer, open_: Sequence[int], angles: tuple[Array, Array]
+    ) -> None:
+        super().__init__(asking, open_, angles)
+        self._graph = asking._through
+        self._kept = {unit: Kept(asking._empty, asking._empty) for unit in open_}
+
+    @torch.inference_mode()
+    def _pass(self, x: Array, cos: Array, sin: Array, mask: Array) -> Array:
+        angles = torch.from_numpy(cos), torch.from_numpy(sin)
+        # One token looks at all before it, so there is nothing to hide from it.
+        hidden = None if len(x) == 1 else torch.from_numpy(mask)[None, None]
+        found: Array = self._graph.through(torch.from_numpy(x), angles, hidden, self._kept).numpy()
+        return found
 
 
 def export_navigator(
@@ -167,23 +214,24 @@ def _whole(stack: NavigatorStack) -> dict[str, Any]:
 def costs_of(stack: NavigatorStack, router: Router | None) -> dict[str, Any]:
     """Return what FLOPs are reckoned with (2 a multiplication with its addition).
 
-    Of a frame (``see``), of what follows a pass (``head``), of the router (``router_token`` for
-    each token of a question, ``router`` beside), and of layers: the weights of their ``linears``,
-    and the ``width`` of their attention.
+    Of a frame (``see``), of what follows a pass (``head``), of the router (``router_image`` and
+    ``router_word`` for each of a question's, ``router`` beside), and of layers: the weights of
+    their ``linears``, and the ``width`` of their attention.
     """
     see = SeeGraph(stack.model)
     frame = torch.zeros(*see.size, 3, dtype=torch.uint8)
-    token = rest = 0
+    image = word = rest = 0
     if router is not None:
-        # Its projections look at all tokens, masked afterwards.
-        token = stack.width * router.config.width * (router.config.vision + router.config.text)
-        rest = sum(p.numel() for p in router.parameters()) - token
+        each = stack.width * router.config.width
+        image, word = each * router.config.vision, each * router.config.text
+        rest = sum(p.numel() for p in router.parameters()) - image - word
     return {
         "see": counted(see, lambda: see(frame)),
         "head": 2 * stack.model.core.lm_head.weight.numel(),
         "linears": [linear_weights(layer) for layer in stack.trunk.layers],
         "width": width_of(stack.trunk),
-        "router_token": 2 * token,
+        "router_image": 2 * image,
+        "router_word": 2 * word,
         "router": 2 * rest,
     }
 

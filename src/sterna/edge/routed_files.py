@@ -96,7 +96,7 @@ class Part:
     cached: bool = False
     """Units leave keys and values, which stay outputs of the graph; gates are an input of it."""
     exact: bool = False
-    """Stays float32 in every engine, as routers do."""
+    """Stays float32 in every engine, as routers and angles do."""
 
 
 def parts_of(routed: Routed) -> dict[str, Part]:
@@ -200,7 +200,8 @@ def write_parts(
     for name, part in parts.items():
         if part.exact:
             write_flat(part, folder / f"{name}.onnx")
-            for kind in kinds:
+            # Nothing is decided where layers are fixed.
+            for kind in kinds if GATES in part.outputs else graphs:
                 graphs[kind][name] = f"{name}.onnx"
             continue
         flat = {kind: folder / f"{name}.{kind}.flat" for kind in kinds}

@@ -61,9 +61,13 @@ class Eyes(nn.Module):
 
     def forward(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Return tokens [k, T, D] of patches [k, L, 3 p p] in a grid (rows, columns)."""
-        m, k = self.merge, len(patches)
-        rows, columns = grid[0] // m, grid[1] // m
-        x = picture(patches, grid, self.patch, m).contiguous(memory_format=torch.channels_last)
+        return self.look(picture(patches, grid, self.patch, self.merge))
+
+    def look(self, pictures: Tensor) -> Tensor:
+        """Return tokens [k, T, D] of whole frames [k, 3, h, w], colours as in `pixels.coloured`."""
+        m, k = self.merge, len(pictures)
+        rows, columns = (side // (self.patch * m) for side in pictures.shape[2:])
+        x = pictures.contiguous(memory_format=torch.channels_last)
         x = self.deep(self.halving(x))
         x = x.view(k, -1, rows, m, columns, m).permute(0, 2, 4, 3, 5, 1)
         joined: Tensor = self.join(x.reshape(k, rows * columns, -1))

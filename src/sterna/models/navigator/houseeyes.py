@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sterna.errors import InputError
 from sterna.models.encoder import SHIPPED, load_encoder
-from sterna.models.navigator.eyes import Eyes, picture
+from sterna.models.navigator.eyes import Eyes
 from sterna.models.viewnet import STRIDE
 from sterna.world.houses.pack import CLASSES
 from sterna.world.houses.scene import STRUCTURE
@@ -84,11 +84,11 @@ class HouseEyes(Eyes):
         x = torch.relu(self.mix(x)).permute(0, 2, 3, 1)
         return x, self.head(x)
 
-    def forward(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return tokens [k, T, D] of patches [k, L, 3 p p] in a grid (rows, columns)."""
-        m, k = self.merge, len(patches)
-        rows, columns = grid[0] // m, grid[1] // m
-        x, logits = self.cells(picture(patches, grid, self.patch, m))
+    def look(self, pictures: Tensor) -> Tensor:
+        """Return tokens [k, T, D] of whole frames [k, 3, h, w], colours as in `pixels.coloured`."""
+        m, k = self.merge, len(pictures)
+        rows, columns = (side // (self.patch * m) for side in pictures.shape[2:])
+        x, logits = self.cells(pictures)
         parts = torch.split_with_sizes(logits, PARTS, -1)
         shares = torch.cat([part.softmax(-1) for part in parts], -1)
         said: Tensor = self.names(shares) + self.more(x)

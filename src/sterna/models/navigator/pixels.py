@@ -36,13 +36,18 @@ def patches(frames: Frames, config: ImageConfig) -> Tensor:
 def cut(frames: Tensor, config: ImageConfig) -> Tensor:
     """Return frames uint8 [k, h, w, 3] of the right size as patches (see `patches`)."""
     (k, height, width, _), p, m = frames.shape, config.patch, config.merge
-    mean = torch.tensor(config.mean) * 255
-    scale = 1 / (torch.tensor(config.std) * 255)
-    x = (frames.float() - mean) * scale
+    x = coloured(frames, config)
     x = x.view(k, height // p // m, m, p, width // p // m, m, p, 3)
     x = x.permute(0, 1, 4, 2, 5, 7, 3, 6)  # k, rows, columns, m, m, 3, p, p
     x = x.unsqueeze(6).expand(*x.shape[:6], config.temporal, p, p)
     return x.reshape(k, height * width // p**2, 3 * config.temporal * p * p)
+
+
+def coloured(frames: Tensor, config: ImageConfig) -> Tensor:
+    """Return frames uint8 [k, h, w, 3] with colours brought to `mean` and `std`."""
+    mean = torch.tensor(config.mean) * 255
+    scale = 1 / (torch.tensor(config.std) * 255)
+    return (frames.float() - mean) * scale
 
 
 def _resize(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
