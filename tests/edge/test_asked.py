@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from edge.test_alone import NEEDED, TAKEN, make_site
-from sterna.actdistill.adapters.navigator import NavigatorStack
+from sterna.actdistill.adapters.navigator import NavigatorStack, hooked, previous_actions
 from sterna.actdistill.router import Router, RouterConfig
+from sterna.data.ego.samples import PREVIOUS
 from sterna.edge.asked_folder import TorchAnswerer, export_navigator
 from sterna.edge.bench.episode import Shape
 from sterna.edge.bench.frames import drawn_walk
@@ -27,9 +28,12 @@ from sterna.edge.runtime.answerer import Answerer, Seen, open_walker
 from sterna.errors import InputError
 from sterna.models.navigator.agent import ActingConfig, NavigatorAgent
 from sterna.models.navigator.folder import save
+from sterna.models.navigator.generation import sample
 from sterna.recipes.latency import run_latency
 from sterna.recipes.navigators import ExportedAgent
 from sterna.world.frames import Action
+from sterna.world.talk.memory import history
+from sterna.world.talk.prompts import Question
 from toy_navigator import FAMILIES, SIDE, tiny
 
 onnx = pytest.importorskip("onnx")
@@ -71,7 +75,9 @@ def _routed(stack: NavigatorStack) -> Routed:
     torch.manual_seed(0)
     router = Router(stack, RouterConfig(width=16, keep=0.5)).eval()
     with torch.no_grad():
-        router.phases[0].out.weight.mul_(100)
+        # Units in another order: the last is the one that opens now and then.
+        weight = router.phases[0].out.weight
+        weight.copy_(100 * weight[[0, 2, 1]])
     return Routed(stack=stack, router=router, thresholds={1.0: -1e9, 0.5: 0.0}, rho=0.5)
 
 
@@ -117,6 +123,52 @@ def test_answers_and_gates_are_those_of_torch(made: Made, rho: float) -> None:
         assert b.flops == pytest.approx(a.flops, rel=1e-6)
     runs = {tuple(one.gates.tolist()) for one in found}
     assert runs == {(True,) * LAYERS} if rho == 1.0 else len(runs) > 1
+
+
+@pytest.mark.parametrize(("family", "threshold"), [(FAMILIES[0], 0.0), (FAMILIES[1], -8.0)])
+def test_torch_answers_as_transformers_own_pass_does(family: str, threshold: float) -> None:
+    """One row here; there the model's forward with layers hooked, its cache and its masks."""
+    kinds = {"tower": "conv", "layers": LAYERS, "history_pool": 2}
+    stack = NavigatorStack(tiny(family, **kinds).eval())
+    routed = _routed(stack)
+    navigator, wording = stack.model, stack.model.wording
+    twin = TorchAnswerer(stack, routed.router, threshold)
+    frames = drawn_walk((SIDE, SIDE), 9, 3)
+    seen: list[Seen] = []
+    taken: list[int] = []
+    gates = set()
+    for step, frame in enumerate(frames):
+        seen.append(twin.see(frame))
+        found = twin.answer(TOLD, seen, taken)
+        past = history(step, navigator.history.kind, navigator.history.budget)
+        asked = Question(TOLD, past, np.array(taken[-PREVIOUS:], np.int64))
+        batch = navigator.batch([asked], (SIDE, SIDE), frames=frames[[*past, step]])
+        with hooked(stack, routed.router.decide(threshold)) as held, torch.no_grad():
+            held.previous = previous_actions([taken])
+            wanted = sample(navigator, batch, constrained=True)
+        assert held.gates is not None
+        assert (held.gates[0] > 0.5).tolist() == found.gates.tolist()
+        assert wording.parse(wanted.texts[0]) is not None
+        assert wording.answer(found.actions.tolist()) == wanted.texts[0]
+        assert found.log_prob == pytest.approx(float(wanted.log_probs.sum()), abs=1e-5)
+        gates.add(tuple(found.gates.tolist()))
+        taken.append(step % 3 + 1)
+    assert len(gates) > 1
+
+
+def test_usual_layers_pass_no_branches_and_say_the_same(made: Made) -> None:
+    """Where the router opens the static graph's layers that graph runs, otherwise the routed."""
+    both, routed = (Answerer.open(made.folder, rho=0.5) for _ in range(2))
+    routed._fixed = None
+    wanted, found = _walk(routed, 24), _walk(both, 24)
+    assert both._fixed is not None and both._fixed.layers == KEEP
+    usual = {tuple(np.flatnonzero(one.gates)) == KEEP for one in found}
+    assert usual == {True, False}
+    for a, b in zip(wanted, found, strict=True):
+        assert a.gates.tolist() == b.gates.tolist()
+        assert a.actions.tolist() == b.actions.tolist()
+        assert b.log_prob == pytest.approx(a.log_prob, abs=1e-5)
+    assert Answerer.open(made.folder, "onnx-static")._fixed is None
 
 
 def test_a_skipped_layer_keeps_nothing_and_costs_nothing(made: Made) -> None:
