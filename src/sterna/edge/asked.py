@@ -1,6 +1,6 @@
 """A vision-language navigator as graphs for one agent, with or without a router.
 
-A frame is seen once (`SeeGraph`); words become vectors (`WordsGraph`); the angles of all places of
+Frames are seen once (`SeeGraph`); words become vectors (`WordsGraph`); the angles of all places of
 an answer (`TurnGraph`) and what the router decides (`RouteGraph`) are found once an answer; and
 every pass through the decoder, of the question or of some words more, is one graph (`PassGraph`),
 whose keys and values come in and go out. In torch a skipped layer is not run (`PassGraph.through`);
@@ -48,7 +48,7 @@ def frame_size(navigator: VlmNavigator) -> Grid:
 
 
 class SeeGraph(nn.Module):
-    """A frame, seen once: its tokens as the present and as the past."""
+    """Frames, seen once: their tokens as the present and as the past."""
 
     def __init__(self, navigator: VlmNavigator) -> None:
         """Take the tower."""
@@ -58,10 +58,10 @@ class SeeGraph(nn.Module):
         self.tower: Eyes = navigator.tower
         self.tokens = token_grid(*self.size, self.images)
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Map a frame uint8 [h, w, 3] to (tokens [T, D], pooled tokens of the past [T', D])."""
-        seen = self.tower.look(coloured(frame[None], self.images).permute(0, 3, 1, 2))
-        return seen[0], pool(seen, self.tokens, self.images.history_pool)[0].clone()
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Map frames uint8 [k, h, w, 3] to (tokens [k, T, D], those of the past [k, T', D])."""
+        seen = self.tower.look(coloured(frames, self.images).permute(0, 3, 1, 2))
+        return seen, pool(seen, self.tokens, self.images.history_pool).clone()
 
 
 class WordsGraph(nn.Module):
@@ -134,6 +134,10 @@ class PassGraph(nn.Module):
         """Take a navigator in eval mode."""
         super().__init__()
         self.stack = stack.eval()
+        trunk = stack.trunk
+        # Plain tuples: the stack holds these modules, and finding them takes time in every pass.
+        self._layers = tuple(trunk.layers)
+        self._ends = (trunk.norm, stack.model.core.lm_head)
         self.trace: Trace | None = None
 
     def forward(
@@ -146,7 +150,7 @@ class PassGraph(nn.Module):
         """
         self.trace = trace = Trace(self.stack, None, x.new_zeros(()), flat=True)
         row = x[None]
-        for unit, layer in enumerate(self.stack.trunk.layers):
+        for unit, layer in enumerate(self._layers):
 
             def run(given: Values, layer: Any = layer) -> Values:
                 tokens, keys, values = given
@@ -167,11 +171,12 @@ class PassGraph(nn.Module):
         """Pass tokens through the layers that `kept` has places for, alone; return logits [V]."""
         row = x[None]
         for unit, place in kept.items():
-            row = _passed(self.stack.trunk.layers[unit], row, angles, mask, place)
+            row = _passed(self._layers[unit], row, angles, mask, place)
         return self._next(row)
 
     def _next(self, row: Tensor) -> Tensor:
-        logits: Tensor = self.stack.model.core.lm_head(self.stack.trunk.norm(row[:, -1]))
+        norm, head = self._ends
+        logits: Tensor = head(norm(row[:, -1]))
         return logits[0]
 
 
@@ -238,7 +243,7 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
     heads, size = cache_shape(stack)
     count, before, width = 5, 3, stack.width
     units = range(len(stack.units))
-    frame = (torch.arange(3 * see.size[0] * see.size[1]) % 251).to(torch.uint8)
+    frames = (torch.arange(2 * 3 * see.size[0] * see.size[1]) % 251).to(torch.uint8)
     free = {1: Dim("past")}
     past = {
         f"{name}_{unit}": (torch.full((heads, before, size), 0.1 * (1 + unit)), free)
@@ -246,7 +251,7 @@ def asked_parts(stack: NavigatorStack, router: Router | None) -> dict[str, Part]
         for name in ("keys", "values")
     }
     tokens = {0: Dim("tokens")}
-    seen: dict[str, Any] = {"frame": (frame.view(*see.size, 3), {})}
+    seen: dict[str, Any] = {"frames": (frames.view(2, *see.size, 3), {0: Dim("frames")})}
     x = torch.linspace(-1, 1, count * width).view(count, width)
     places = torch.arange(before, before + count).expand(3, -1).contiguous()
     turn = TurnGraph(stack)

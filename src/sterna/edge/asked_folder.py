@@ -37,7 +37,7 @@ from sterna.edge.card import CARD, README, foot, machine
 from sterna.edge.export import TOKENIZER, new_folder
 from sterna.edge.routed_files import EVERY, Graphs, Routed, write_parts
 from sterna.edge.routed_folder import routes_of
-from sterna.edge.runtime.answerer import Answerer, Asking, Seen, Talk, checked, recent_of
+from sterna.edge.runtime.answerer import Answerer, Asking, Seen, Talk, recent_of
 from sterna.edge.runtime.engine import Array
 from sterna.edge.runtime.folder import FORMAT, MANIFEST, NAVIGATOR, digest
 from sterna.files import sha256, write_json, write_text
@@ -90,11 +90,9 @@ class TorchAnswerer(Asking):
         return self._see.size
 
     @torch.inference_mode()
-    def see(self, frame: Any) -> Seen:
-        """Look at a frame."""
-        found = torch.from_numpy(np.ascontiguousarray(checked(frame, self.size)))
-        now, then = self._see(found)
-        return Seen(now.numpy(), then.numpy())
+    def _look(self, frames: NDArray[np.uint8]) -> tuple[Array, Array]:
+        now, then = self._see(torch.from_numpy(frames))
+        return now.numpy(), then.numpy()
 
     @torch.inference_mode()
     def _embed(self, ids: Ints) -> Array:
@@ -226,7 +224,7 @@ def costs_of(stack: NavigatorStack, router: Router | None) -> dict[str, Any]:
         image, word = each * router.config.vision, each * router.config.text
         rest = sum(p.numel() for p in router.parameters()) - image - word
     return {
-        "see": counted(see, lambda: see(frame)),
+        "see": counted(see, lambda: see(frame[None])),
         "head": 2 * stack.model.core.lm_head.weight.numel(),
         "linears": [linear_weights(layer) for layer in stack.trunk.layers],
         "width": width_of(stack.trunk),

@@ -156,7 +156,7 @@ def _asks(answerer: Any, shape: Any) -> Callable[[], dict[str, Any]]:
     seen: list[Any] = []
 
     def step(stop: int) -> Any:
-        seen.extend(answerer.see(frame) for frame in frames[len(seen) : stop + 1])
+        seen.extend(answerer.look(frames[len(seen) : stop + 1]))
         return answerer.answer(instruction, seen, taken[:stop])
 
     return _clocked(seen.clear, [partial(step, stop) for stop in stops])

@@ -59,7 +59,7 @@ class Answered:
 class Asking(ABC):
     """A navigator, opened. It keeps nothing of a walk: any number may share it.
 
-    Engines give what is computed: `see`, `_embed`, `_turned`, `_gates` and a `Talk`.
+    Engines give what is computed: `_look`, `_embed`, `_turned`, `_gates` and a `Talk`.
     """
 
     def __init__(
@@ -86,9 +86,20 @@ class Asking(ABC):
     def size(self) -> tuple[int, int]:
         """Rows and columns of a frame, in pixels."""
 
-    @abstractmethod
     def see(self, frame: NDArray[np.uint8]) -> Seen:
         """Look at a frame uint8 [rows, columns, 3]; `InputError` for another size."""
+        return self.look([frame])[0]
+
+    def look(self, frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> list[Seen]:
+        """Look at several frames at once, which is quicker than one by one; see `see`."""
+        if not len(frames):
+            return []
+        now, then = self._look(np.stack([checked(frame, self.size) for frame in frames]))
+        return [Seen(*pair) for pair in zip(now, then, strict=True)]
+
+    @abstractmethod
+    def _look(self, frames: NDArray[np.uint8]) -> tuple[Array, Array]:
+        """Return the tokens of frames [k, rows, columns, 3]: [k, T, D] now and [k, T', D] then."""
 
     @abstractmethod
     def _embed(self, ids: Ints) -> Array:
@@ -150,11 +161,12 @@ class Asking(ABC):
 
     def _masked(self, before: int, count: int) -> Array:
         """Return what is added to attention [N, P + N]: nobody looks at what comes later."""
-        whole = before + count
-        if len(self._mask) < whole:
+        whole, mask = before + count, self._mask
+        if len(mask) < whole:
             least = np.finfo(np.float32).min
-            self._mask = np.triu(np.full((2 * whole, 2 * whole), least, np.float32), 1)
-        return self._mask[before:whole, :whole]
+            mask = np.triu(np.full((2 * whole, 2 * whole), least, np.float32), 1)
+            self._mask = mask  # kept for others; threads that meet here each use their own
+        return mask[before:whole, :whole]
 
     def _flops(self, talk: Talk, images: int) -> float:
         costs = self._costs
@@ -245,10 +257,9 @@ class Answerer(Asking):
         rows, columns = self.manifest["frame"]
         return int(rows), int(columns)
 
-    def see(self, frame: NDArray[np.uint8]) -> Seen:
-        """Look at a frame uint8 [rows, columns, 3]; `InputError` for another size."""
-        found = checked(frame, self.size)
-        return Seen(*self._run[SEE].run(None, {"frame": np.ascontiguousarray(found)}))
+    def _look(self, frames: NDArray[np.uint8]) -> tuple[Array, Array]:
+        now, then = self._run[SEE].run(None, {"frames": frames})
+        return now, then
 
     def _embed(self, ids: Ints) -> Array:
         found: Array = self._run[WORDS].run(None, {"ids": ids})[0]
@@ -355,6 +366,7 @@ class Walker:
         """Begin a walk; the one before is forgotten."""
         self._instruction, self.last = instruction, None
         self._seen: list[Seen] = []
+        self._waiting: list[NDArray[np.uint8]] = []
         self._taken: list[int] = []
         self._planned: list[int] = []
 
@@ -362,12 +374,15 @@ class Walker:
         """Return what to do at a frame; `last` holds the answer that it is from."""
         if self._instruction is None:
             raise InputError("navigator: no walk is under way; call start(instruction) first")
-        if self._seen:  # what is past is needed as such alone, a fraction of its tokens
-            self._seen[-1] = Seen(self._seen[-1].then, self._seen[-1].then)
-        self._seen.append(self.answerer.see(frame))
+        # Looked at when an answer needs them, together; a camera may reuse its memory till then.
+        self._waiting.append(checked(frame, self.answerer.size).copy())
         if not self._planned:
-            self.last = self.answerer.answer(self._instruction, self._seen, self._taken)
+            seen = [*self._seen, *self.answerer.look(self._waiting)]
+            self.last = self.answerer.answer(self._instruction, seen, self._taken)
             self._planned = self.last.actions[: self.execute].tolist()
+            # What is past is needed as such alone, a fraction of its tokens.
+            self._seen += [Seen(one.then, one.then) for one in seen[len(self._seen) :]]
+            self._waiting = []
         self._taken.append(self._planned.pop(0))
         return Action(self._taken[-1])
 

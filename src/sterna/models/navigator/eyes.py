@@ -65,7 +65,7 @@ class Eyes(nn.Module):
 
     def look(self, pictures: Tensor) -> Tensor:
         """Return tokens [k, T, D] of whole frames [k, 3, h, w], colours as in `pixels.coloured`."""
-        m, k = self.merge, len(pictures)
+        m, k = self.merge, pictures.shape[0]
         rows, columns = (side // (self.patch * m) for side in pictures.shape[2:])
         x = pictures.contiguous(memory_format=torch.channels_last)
         x = self.deep(self.halving(x))

@@ -11,8 +11,11 @@ N names.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sterna.errors import InputError
@@ -86,14 +89,15 @@ class HouseEyes(Eyes):
 
     def look(self, pictures: Tensor) -> Tensor:
         """Return tokens [k, T, D] of whole frames [k, 3, h, w], colours as in `pixels.coloured`."""
-        m, k = self.merge, len(pictures)
+        m, k = self.merge, pictures.shape[0]
         rows, columns = (side // (self.patch * m) for side in pictures.shape[2:])
         x, logits = self.cells(pictures)
         parts = torch.split_with_sizes(logits, PARTS, -1)
         shares = torch.cat([part.softmax(-1) for part in parts], -1)
         said: Tensor = self.names(shares) + self.more(x)
         said = said.view(k, rows, m, columns, m, -1).mean((2, 4)).flatten(1, 2)
-        return said + _waves(rows, columns).to(said) @ self.places.to(said)
+        waves = torch.from_numpy(_waves(rows, columns))
+        return said + waves.to(said) @ self.places.to(said)
 
 
 def _named(out: int) -> Tensor:
@@ -106,10 +110,12 @@ def _named(out: int) -> Tensor:
     return torch.cat([kinds, colours, none, ROOM * rooms, none])
 
 
-def _waves(rows: int, columns: int) -> Tensor:
+@lru_cache(maxsize=16)
+def _waves(rows: int, columns: int) -> NDArray[np.float32]:
     """Return where tokens [T] lie: sines and cosines of half waves and more, [T, 4 waves]."""
-    down = (2 * torch.arange(rows) + 1) / rows - 1
-    across = (2 * torch.arange(columns) + 1) / columns - 1
-    y, x = torch.meshgrid(down, across, indexing="ij")
-    angles = [axis.flatten() * math.pi / 2 * n for axis in (y, x) for n in range(1, _WAVES + 1)]
-    return torch.stack([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], -1)
+    down = (2 * np.arange(rows) + 1) / rows - 1
+    across = (2 * np.arange(columns) + 1) / columns - 1
+    y, x = np.meshgrid(down, across, indexing="ij")
+    angles = [axis.ravel() * math.pi / 2 * n for axis in (y, x) for n in range(1, _WAVES + 1)]
+    waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+    return np.stack(waves, -1).astype(np.float32)
