@@ -24,7 +24,8 @@ from sterna.edge.bench.frames import drawn_walk
 from sterna.edge.bench.process import Plan
 from sterna.edge.routed_files import Routed
 from sterna.edge.runtime.actor import Actor
-from sterna.edge.runtime.answerer import Answerer, Seen, open_walker
+from sterna.edge.runtime.answerer import Answerer, Seen, Walker, open_walker
+from sterna.edge.runtime.folder import MANIFEST, digest
 from sterna.errors import InputError
 from sterna.models.navigator.agent import ActingConfig, NavigatorAgent
 from sterna.models.navigator.folder import save
@@ -238,6 +239,30 @@ def test_runs_where_nothing_else_is_installed(made: Made, tmp_path: Path) -> Non
     assert not {"torch", "transformers", "h5py", "scipy"} & set(modules)
 
 
+def test_a_walker_looks_late_and_at_its_own_copies(made: Made) -> None:
+    """A camera that writes every frame into one buffer, and three actions an answer."""
+    answerer = Answerer.open(made.folder)
+    frames = drawn_walk((SIDE, SIDE), 7, 3)
+    walker = Walker(answerer, execute=3)
+    walker.start(TOLD)
+    seen: list[Seen] = []
+    taken: list[int] = []
+    planned: list[int] = []
+    camera = np.zeros_like(frames[0])
+    for frame in frames:
+        camera[:] = frame
+        action = walker.act(camera)
+        seen.append(answerer.see(frame))
+        planned = planned or answerer.answer(TOLD, seen, taken).actions[:3].tolist()
+        taken.append(planned.pop(0))
+        assert action == taken[-1]
+    together = answerer.look(frames)
+    for one, other in zip(seen, together, strict=True):
+        np.testing.assert_allclose(one.now, other.now, atol=1e-5)
+        np.testing.assert_allclose(one.then, other.then, atol=1e-5)
+    assert answerer.look([]) == []
+
+
 @pytest.mark.parametrize(
     ("what", "says"),
     [
@@ -267,6 +292,12 @@ def test_wrong_folders_are_told(made: Made, tmp_path: Path) -> None:
         open_walker(made.folder).act(np.zeros((32, 32, 3), np.uint8))
     changed = tmp_path / "changed"
     shutil.copytree(made.folder, changed)
+    content = json.loads((changed / MANIFEST).read_text())
+    del content["graphs"]["onnx"]["turn"]
+    content["digest"] = digest(content)
+    (changed / MANIFEST).write_text(json.dumps(content))
+    with pytest.raises(InputError, match="an earlier version of sterna; export again"):
+        Answerer.open(changed)
     (changed / "pass.onnx").write_bytes(b"other")
     with pytest.raises(InputError, match="not the file that was exported"):
         Answerer.open(changed)
