@@ -46,7 +46,10 @@ def check_gradients(policy: nn.Module, wanted: dict[str, Any]) -> None:
 
 
 def check_norms(norms: dict[str, float], wanted: dict[str, float], total: float) -> None:
-    """Norms agree to 1e-4 of themselves, or to 1e-8 of the whole gradient's; below 1e-5 is noise.
+    """Norms agree to 3e-4 of themselves, or to 1e-8 of the whole gradient's; below 1e-5 is noise.
+
+    With the matrix kernels of AVX2 all agree to 1e-4. Those of AVX-512 sum in another order: two
+    norms of REVERIE's sample0 then differ by 1.3e-4 and 2.0e-4 (and not with MKL_CBWR=AVX2).
 
     The floor matters for one norm, `local_sap_head.net.2.bias` of sample2: terms up to 0.25 cancel
     to 4e-4 of a total of 27, so float32 leaves 1e-7 of it undecided. In float64 it is 4.04742e-4;
@@ -55,4 +58,4 @@ def check_norms(norms: dict[str, float], wanted: dict[str, float], total: float)
     assert norms.keys() >= {key for key, value in wanted.items() if value > 1e-5}
     for key, value in wanted.items():
         if value > 1e-5:
-            assert norms[key] == pytest.approx(value, rel=1e-4, abs=1e-8 * total), key
+            assert norms[key] == pytest.approx(value, rel=3e-4, abs=1e-8 * total), key

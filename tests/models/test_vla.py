@@ -66,7 +66,8 @@ def test_two_cameras_are_twice_the_tokens() -> None:
     batch = make_batch()
     two = replace(batch, images=torch.cat([batch.images, batch.images.flip(2)], 1))
     assert config.image_tokens == 8 and model(two).shape == (2, 8, 4)
-    assert torch.equal(model.stem(two.images)[:, :4], model.stem(batch.images))
+    # Kernels for twice the rows may sum in another order.
+    torch.testing.assert_close(model.stem(two.images)[:, :4], model.stem(batch.images))
 
 
 def test_blocks_keep_neighbours_together() -> None:
